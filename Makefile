@@ -1,0 +1,40 @@
+# keypurse. `make test` is all a newcomer needs; the rest is for its developers.
+
+GO ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+# The library, and the modules beside it that have dependencies of their own.
+MODULES := . bench
+
+# The race detector needs a C compiler.
+RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+
+.PHONY: test check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-quick
+
+test: ## everything, with the race detector where a C compiler is there
+ifeq ($(RACE),)
+	@echo "make test: no C compiler was found, so the race detector is off; install gcc to have it on"
+endif
+	@for m in $(MODULES); do echo "== go test $$m"; $(GO) -C $$m test $(RACE) -shuffle=on -timeout 9m ./... || exit 1; done
+	@$(MAKE) --no-print-directory fips
+
+fips: ## the key format under FIPS 140-3 cryptography alone
+	GODEBUG=fips140=only $(GO) test ./apikey
+
+check: fmt vet staticcheck vuln ## what linters say
+
+fmt:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet:
+	@for m in $(MODULES); do $(GO) -C $$m vet ./... || exit 1; done
+
+staticcheck:
+	@for m in $(MODULES); do $(GO) -C $$m run $(STATICCHECK) ./... || exit 1; done
+
+# Exit code 3 is a finding; anything else that fails is the vulnerability
+# database being out of reach, which is said and passed over.
+vuln:
+	@for m in . ; do $(GO) -C $$m run $(GOVULNCHECK) ./... > .vuln.out 2>&1; code=$$?; \
+	if grep -q 'Your code is affected by' .vuln.out; then cat .vuln.out; rm -f .vuln.out; exit 1; \
+	elif [ $$code -ne 0 ]; then echo "make vuln: the vulnerability database cannot be reached; not checked"; fi; rm -f .vuln.out; done

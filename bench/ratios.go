@@ -1,0 +1,247 @@
+package bench
+
+import (
+	"fmt"
+
+	"github.com/keypurse/keypurse/bench/internal/harness"
+)
+
+// This file is what keypurse is held to. "Must" is the bound that a release
+// keeps; "aim" is where it is going.
+
+// metric is one figure of a round.
+type metric struct {
+	name string
+	of   func(harness.Round) float64
+}
+
+var (
+	nanos  = metric{"time", harness.Round.Nanos}
+	perSec = metric{"calls/s", func(r harness.Round) float64 { return r.Rate }}
+	p99    = metric{"p99", func(r harness.Round) float64 { return r.P99 }}
+	allocs = metric{"allocations", func(r harness.Round) float64 { return r.Allocs }}
+	value  = metric{"value", func(r harness.Round) float64 { return r.Value }}
+)
+
+// figure is a metric of one case, less the same metric of another where Above
+// names one (what a middleware adds to the bare handler).
+type figure struct {
+	metric
+	Case, Above string
+}
+
+// bound is "at most X" or, with Least, "at least X".
+type bound struct {
+	X     float64
+	Least bool
+}
+
+func atMost(x float64) bound  { return bound{x, false} }
+func atLeast(x float64) bound { return bound{x, true} }
+
+// ratio is the product of Over divided by the product of Under, taken in each
+// round. Without Under it is a plain figure.
+type ratio struct {
+	What        string // what is compared, in words
+	At          string // under which conditions
+	Over, Under []figure
+	Must, Aim   bound
+}
+
+// line is one path with what it must reach and all the ratios that tell.
+type line struct {
+	Path, Must, Aim string
+	Ratios          []ratio
+}
+
+// none is how many allocations a call may have on average to count as none:
+// what the runtime itself does in a round.
+const none = 0.02
+
+func lines() []line {
+	return []line{
+		{
+			Path:   "Authenticate, key known, 1,000 and 100,000 keys, 1 and 2 processors",
+			Must:   "at most 2x the floor (parse, checksum, keyed hash, one lookup), 0 allocations",
+			Aim:    "1.3x",
+			Ratios: authenticateRatios(),
+		},
+		{
+			Path:   "Authenticate + charge over 3 levels with usage, memory, 1 and 32 callers, one hot organization and spread",
+			Must:   "ahead of go-limiter, ulule/limiter, throttled and x/time/rate doing the same three levels; at most 5x the floor (hash, lookup, 3 fetch-adds)",
+			Aim:    "2x, ahead of one mutex over two maps",
+			Ratios: memoryRatios(),
+		},
+		{
+			Path:   "middleware with authenticate + charge, in-process request",
+			Must:   "ahead of go-limiter's, ulule's, throttled's and httprate's middleware, which neither check a key nor charge three levels; at most 8 allocations above the bare handler",
+			Aim:    "half their time",
+			Ratios: middlewareRatios(),
+		},
+		{
+			Path: "the same over loopback keep-alive",
+			Must: "at least 0.9 of the bare handler's requests a second",
+			Aim:  "0.95",
+			Ratios: []ratio{{
+				What: "of the bare handler's requests/s", At: workLoopback,
+				Over:  of(perSec, secLoopback, workLoopback, whoKeypurse),
+				Under: of(perSec, secLoopback, workLoopback, whoBare),
+				Must:  atLeast(0.9), Aim: atLeast(0.95),
+			}},
+		},
+		{
+			Path: "bbolt, durable before the answer, usage included: 1 caller",
+			Must: "at least 0.8 of bare db.Update with the same three counters",
+			Aim:  "1.0",
+			Ratios: []ratio{{
+				What: "of bare db.Update's charges/s", At: workDurable(1),
+				Over:  of(perSec, secDurable, workDurable(1), whoKeypurse),
+				Under: of(perSec, secDurable, workDurable(1), whoUpdate),
+				Must:  atLeast(0.8), Aim: atLeast(1),
+			}},
+		},
+		{
+			Path: "bbolt: 64 callers / 256 callers",
+			Must: "at least 10x / 20x bare db.Update a charge; p99 at 64 callers at most 4x a bare Update's",
+			Aim:  "25x / 80x",
+			Ratios: []ratio{
+				{
+					What: "x bare db.Update's charges/s", At: workDurable(64),
+					Over:  of(perSec, secDurable, workDurable(64), whoKeypurse),
+					Under: of(perSec, secDurable, workDurable(1), whoUpdate),
+					Must:  atLeast(10), Aim: atLeast(25),
+				},
+				{
+					What: "x bare db.Update's charges/s", At: workDurable(256),
+					Over:  of(perSec, secDurable, workDurable(256), whoKeypurse),
+					Under: of(perSec, secDurable, workDurable(1), whoUpdate),
+					Must:  atLeast(20), Aim: atLeast(80),
+				},
+				{
+					What: "x the p99 of a bare db.Update by 1 caller", At: workDurable(64),
+					Over:  of(p99, secDurable, workDurable(64), whoKeypurse),
+					Under: of(p99, secDurable, workDurable(1), whoUpdate),
+					Must:  atMost(4), Aim: atMost(4),
+				},
+			},
+		},
+		{
+			Path: "bbolt against better-auth's api-key plugin on SQLite, durable, 32 callers, the same verify and decrement",
+			Must: "20x",
+			Aim:  "100x",
+			Ratios: []ratio{{
+				What: "x better-auth's calls/s", At: workBetterAuth,
+				Over:  of(perSec, secBetterAuth, workBetterAuth, whoKeypurse),
+				Under: of(perSec, secBetterAuth, workBetterAuth, whoBetterAuth),
+				Must:  atLeast(20), Aim: atLeast(100),
+			}},
+		},
+		{
+			Path:   "cost as the work grows: 1,000 to 1,000,000 keys, 1 to 10,000 organizations, 1 to 365 days of history",
+			Must:   "charge and authenticate times grow at most 1.5 times as much as the floor's over the same sizes; opening a file of 1,000,000 keys under 2 s",
+			Aim:    "as the floor",
+			Ratios: growthRatios(),
+		},
+		{
+			Path: "memory, authenticating and charging with 100,000 keys known",
+			Must: "at most 1 KB a key",
+			Aim:  "1 KB",
+			Ratios: []ratio{{
+				What: "bytes a key", At: "100,000 keys",
+				Over: of(value, secGrowth, workPerKey, whoKeypurse),
+				Must: atMost(1024), Aim: atMost(1024),
+			}},
+		},
+	}
+}
+
+func authenticateRatios() (rs []ratio) {
+	for _, keys := range authenticateKeys {
+		for _, procs := range authenticateProcs {
+			work := workAuthenticate(keys, procs)
+			rs = append(rs, ratio{
+				What: "x the floor's time", At: work,
+				Over:  of(nanos, secAuthenticate, work, whoKeypurse),
+				Under: of(nanos, secAuthenticate, work, whoFloor),
+				Must:  atMost(2), Aim: atMost(1.3),
+			}, ratio{
+				What: "allocations", At: work,
+				Over: of(allocs, secAuthenticate, work, whoKeypurse),
+				Must: atMost(none), Aim: atMost(none),
+			})
+		}
+	}
+	return rs
+}
+
+func memoryRatios() (rs []ratio) {
+	for _, t := range trees {
+		for _, callers := range memoryCallers {
+			work := workMemory(t.name, callers)
+			against := func(what, at, who string, must, aim bound) ratio {
+				return ratio{
+					What: what, At: at,
+					Over:  of(nanos, secMemory, work, whoKeypurse),
+					Under: of(nanos, secMemory, work, who),
+					Must:  must, Aim: aim,
+				}
+			}
+			rs = append(rs, against("x the floor's time", work, whoFloor, atMost(5), atMost(2)))
+			for _, l := range limiters {
+				rs = append(rs, against("x the peers' time", work+": "+l.who, l.who, atMost(1), atMost(1)))
+			}
+			// Ahead of one mutex is an aim only: any figure meets its must.
+			rs = append(rs, against("x one mutex over two maps' time", work, whoNaive, bound{Least: true}, atMost(1)))
+		}
+	}
+	return rs
+}
+
+func middlewareRatios() (rs []ratio) {
+	own := figure{nanos, name(secMiddleware, whoKeypurse), name(secMiddleware, whoBare)}
+	for _, m := range middlewares[1:] {
+		rs = append(rs, ratio{
+			What: "x the peers' time above the bare handler", At: m.who,
+			Over:  []figure{own},
+			Under: []figure{{nanos, name(secMiddleware, m.who), name(secMiddleware, whoBare)}},
+			Must:  atMost(1), Aim: atMost(0.5),
+		})
+	}
+	own.metric = allocs
+	return append(rs, ratio{
+		What: "allocations above the bare handler", At: workMiddleware,
+		Over: []figure{own},
+		Must: atMost(8 + none), Aim: atMost(8 + none),
+	})
+}
+
+func growthRatios() (rs []ratio) {
+	for _, g := range []struct {
+		what  string
+		sizes [2]int
+	}{
+		{growAuthKeys, growKeys},
+		{growMemoryKeys, growKeys}, {growMemoryOrgs, growOrgs}, {growMemoryDays, growDays},
+		{growDurableKeys, growKeys}, {growDurableOrgs, growOrgs}, {growDurableDays, growDays},
+	} {
+		small, big := workGrowth(g.what, g.sizes[0]), workGrowth(g.what, g.sizes[1])
+		rs = append(rs, ratio{
+			What: "x the floor's growth", At: fmt.Sprintf("%s to %s", small, thousands(g.sizes[1])),
+			Over:  append(of(nanos, secGrowth, big, whoKeypurse), of(nanos, secGrowth, small, whoFloor)...),
+			Under: append(of(nanos, secGrowth, small, whoKeypurse), of(nanos, secGrowth, big, whoFloor)...),
+			Must:  atMost(1.5), Aim: atMost(1),
+		})
+	}
+	return append(rs, ratio{
+		What: "seconds to open", At: "1,000,000 keys",
+		Over: of(value, secGrowth, workOpen, whoKeypurse),
+		Must: atMost(2), Aim: atMost(2),
+	})
+}
+
+// of is one figure of one case.
+func of(m metric, section, work, who string) []figure {
+	return []figure{{metric: m, Case: harness.Name(section, work, who)}}
+}
+
+func name(section, who string) string { return harness.Name(section, workMiddleware, who) }

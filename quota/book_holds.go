@@ -1,0 +1,146 @@
+package quota
+
+import "container/heap"
+
+// holdQueue orders open reservations by their end. Entries are not taken out
+// when a reservation is settled or renewed: they are told by their receipt.
+type holdQueue []holdEnd
+
+type holdEnd struct {
+	expires int64
+	id      string
+}
+
+func (q holdQueue) Len() int { return len(q) }
+func (q holdQueue) Less(i, j int) bool {
+	if q[i].expires != q[j].expires {
+		return q[i].expires < q[j].expires
+	}
+	return q[i].id < q[j].id
+}
+func (q holdQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *holdQueue) Push(x any)   { *q = append(*q, x.(holdEnd)) }
+func (q *holdQueue) Pop() any {
+	o := *q
+	x := o[len(o)-1]
+	o[len(o)-1] = holdEnd{}
+	*q = o[:len(o)-1]
+	return x
+}
+
+// current reports whether the entry speaks of a reservation as it stands.
+func (b *Book) current(h holdEnd) *Receipt {
+	r := b.receipts[h.id]
+	if r != nil && r.Hold == HoldOpen && r.Expires == h.expires {
+		return r
+	}
+	return nil
+}
+
+// sweep frees what reservations hold whose time is over at instant at. One
+// whose counters cannot be read stays held: that is the safe side.
+func (b *Book) sweep(at int64) {
+	var stuck []holdEnd
+	for len(b.holds) > 0 && b.holds[0].expires <= at {
+		h := heap.Pop(&b.holds).(holdEnd)
+		r := b.current(h)
+		if r == nil {
+			continue
+		}
+		t, err := b.targets(r)
+		if err != nil {
+			stuck = append(stuck, h)
+			continue
+		}
+		for _, row := range t.all {
+			b.touch(row)
+			row.held -= r.Amount
+		}
+		c := r.copy()
+		c.Hold, c.Settled = HoldExpired, at
+		b.put(c)
+	}
+	for _, h := range stuck {
+		heap.Push(&b.holds, h)
+	}
+}
+
+// expired sums, per counter, what is held by reservations whose time is over
+// at instant at and that no Op has swept yet. It changes nothing.
+func (b *Book) expired(at int64) (map[*Row]Credits, error) {
+	var free map[*Row]Credits
+	if len(b.holds) == 0 || b.holds[0].expires > at {
+		return nil, nil
+	}
+	for _, h := range b.holds {
+		if h.expires > at {
+			continue
+		}
+		r := b.current(h)
+		if r == nil {
+			continue
+		}
+		t, err := b.targets(r)
+		if err != nil {
+			return nil, err
+		}
+		if free == nil {
+			free = map[*Row]Credits{}
+		}
+		for _, row := range t.all {
+			free[row] += r.Amount
+		}
+	}
+	return free, nil
+}
+
+// targets are the counters that a settlement of a receipt reaches: those it
+// was admitted on, those opened since with its spending in them, the buckets.
+type targets struct {
+	limits []*Row // of the receipt's own limits, in order; nil where purged
+	entry  []*Entry
+	all    []*Row // every counter once, buckets included
+	later  []*Row // opened since, not among limits
+}
+
+func (b *Book) targets(r *Receipt) (t targets, err error) {
+	for i := range r.Levels {
+		l := &r.Levels[i]
+		sub := b.subject(l.Subject)
+		for j := range l.Limits {
+			e := &l.Limits[j]
+			row, err := b.row(sub, e.Limit, e.Number, e.Start)
+			if err != nil {
+				return t, err
+			}
+			t.limits, t.entry = append(t.limits, row), append(t.entry, e)
+			if row != nil {
+				t.all = append(t.all, row)
+			}
+		}
+		open, err := b.openings(sub)
+		if err != nil {
+			return t, err
+		}
+		for _, o := range open {
+			if o.Number <= l.Sequence || !covers(o.Start, o.End, l.Bucket) {
+				continue
+			}
+			row, err := b.row(sub, o.Series, o.Number, o.Start)
+			if err != nil {
+				return t, err
+			}
+			if row != nil {
+				t.all, t.later = append(t.all, row), append(t.later, row)
+			}
+		}
+		row, err := b.row(sub, SeriesUsage, 0, l.Bucket)
+		if err != nil {
+			return t, err
+		}
+		if row != nil {
+			t.all = append(t.all, row)
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,231 @@
+package saccount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/keypurse/keypurse/apikey"
+	"github.com/keypurse/keypurse/quota"
+)
+
+// AuthError says, to the log, why a credential was refused. It matches
+// ErrUnauthenticated. What is told to the caller is never more than that.
+type AuthError struct {
+	Reason string // "malformed", "unknown", "wrong secret", "rotated", "disabled", "deleted", "expired"
+	KeyID  string // where it is known; not secret
+}
+
+// Error names the reason and the key's id: it is for logs, not for callers.
+func (e *AuthError) Error() string {
+	if e.KeyID == "" {
+		return fmt.Sprintf("%v: %s", ErrUnauthenticated, e.Reason)
+	}
+	return fmt.Sprintf("%v: %s: key %s", ErrUnauthenticated, e.Reason, e.KeyID)
+}
+
+// Is matches ErrUnauthenticated.
+func (e *AuthError) Is(target error) bool { return target == ErrUnauthenticated }
+
+// AddressError refuses a good key from an address that is not on its
+// allowlist. It matches ErrForbidden.
+type AddressError struct {
+	KeyID string
+	Addr  netip.Addr // not valid where it is not known
+}
+
+// Error names the key's id and the address.
+func (e *AddressError) Error() string {
+	return fmt.Sprintf("%v: key %s may not be used from %s", ErrForbidden, e.KeyID, e.Addr)
+}
+
+// Is matches ErrForbidden.
+func (e *AddressError) Is(target error) bool { return target == ErrForbidden }
+
+// ScopeError refuses a good key that lacks a scope. It matches ErrForbidden.
+type ScopeError struct {
+	KeyID   string
+	Missing []string
+}
+
+// Error names the key's id and the scopes.
+func (e *ScopeError) Error() string {
+	return fmt.Sprintf("%v: key %s lacks the scope %q", ErrForbidden, e.KeyID, e.Missing)
+}
+
+// Is matches ErrForbidden.
+func (e *ScopeError) Is(target error) bool { return target == ErrForbidden }
+
+// RateError refuses a request above the rate limit. It matches ErrRateLimited.
+type RateError struct {
+	Subject    quota.Subject // whose rate limit: the key or the account
+	RetryAfter time.Duration // when it is worth trying again
+}
+
+// Error names the subject.
+func (e *RateError) Error() string {
+	return fmt.Sprintf("%v: %s: try again in %v", ErrRateLimited, e.Subject, e.RetryAfter)
+}
+
+// Is matches ErrRateLimited.
+func (e *RateError) Is(target error) bool { return target == ErrRateLimited }
+
+var errMalformed = &AuthError{Reason: string(reasonMalformed)}
+
+// Authenticate tells who calls, by the token that they present, from the
+// address that they come from (the zero Addr where it is not known: a key with
+// an allowlist is then refused). Nothing is charged. A key that is in memory
+// costs no read of the store and no allocation.
+//
+// Errors: ErrUnauthenticated (an *AuthError) whatever is wrong with the token,
+// ErrForbidden (an *AddressError), ErrRateLimited (a *RateError); anything else
+// means that the store could not be asked: refuse the request, but not as if
+// the token were wrong.
+func (s *Service) Authenticate(ctx context.Context, token string, from netip.Addr) (Principal, error) {
+	p, err := apikey.Parse(token, s.prefix)
+	if err != nil {
+		return Principal{}, errMalformed
+	}
+	e, err := s.key(ctx, p.ID, false)
+	if err != nil {
+		if errors.Is(err, ErrNotFound) {
+			s.hasher.Dummy(p)
+			return Principal{}, &AuthError{Reason: string(reasonUnknown), KeyID: string([]byte(p.ID))}
+		}
+		return Principal{}, fmt.Errorf("saccount: authenticate: %w", err)
+	}
+	var c *cred
+	old := false
+	for i := range e.creds {
+		if ok, stale := s.hasher.Verify(p, e.creds[i].hash); ok {
+			c, old = &e.creds[i], stale
+		}
+	}
+	if c == nil {
+		return Principal{}, &AuthError{Reason: string(reasonSecret), KeyID: e.node.ID}
+	}
+	now := s.now()
+	at := now.UnixMicro()
+	why := e.state(at)
+	if why == "" && c.ends != 0 && at >= c.ends {
+		why = reasonRotated
+	}
+	if why != "" {
+		if why == quota.ReasonDisabled || why == quota.ReasonExpired {
+			s.refuse(ctx, e, why, now)
+		}
+		return Principal{}, &AuthError{Reason: string(why), KeyID: e.node.ID}
+	}
+	if len(e.node.AllowFrom) > 0 && !allowed(e.node.AllowFrom, from) {
+		s.refuse(ctx, e, quota.ReasonAddress, now)
+		return Principal{}, &AddressError{KeyID: e.node.ID, Addr: from}
+	}
+	if e.rate != nil || e.account.rate != nil {
+		if err := s.allow(ctx, e, now); err != nil {
+			return Principal{}, err
+		}
+	}
+	if sec := now.Unix(); sec-e.noted.Load() >= touchSeconds || e.noted.Load() > sec {
+		s.used.note(ctx, e, now, from)
+	}
+	if old && e.rehashed.CompareAndSwap(false, true) {
+		s.rehash(ctx, e.node.Org, e.node.ID, c.serial, s.hasher.Hash(p))
+	}
+	return Principal{c}, nil
+}
+
+func allowed(list []netip.Prefix, from netip.Addr) bool {
+	if !from.IsValid() {
+		return false
+	}
+	from = from.Unmap().WithZone("")
+	for _, p := range list {
+		if p.Contains(from) {
+			return true
+		}
+	}
+	return false
+}
+
+// allow takes a request from the rate limits of the key and the account, from
+// both or from neither.
+func (s *Service) allow(ctx context.Context, e *entry, now time.Time) error {
+	refused := func(sub quota.Subject, wait time.Duration) error {
+		s.refuse(ctx, e, quota.ReasonRate, now)
+		return &RateError{Subject: sub, RetryAfter: wait}
+	}
+	if e.rate != nil {
+		wait, undo := take(e.rate, now)
+		if wait > 0 {
+			return refused(e.subject(), wait)
+		}
+		if a := e.account.rate; a != nil {
+			if wait, _ := take(a, now); wait > 0 {
+				undo()
+				return refused(e.account.purse.Subject(), wait)
+			}
+		}
+		return nil
+	}
+	if wait, _ := take(e.account.rate, now); wait > 0 {
+		return refused(e.account.purse.Subject(), wait)
+	}
+	return nil
+}
+
+// refuse counts a request that was refused, on everyone that it belongs to.
+func (s *Service) refuse(ctx context.Context, e *entry, why quota.Reason, now time.Time) {
+	s.ledger.Refuse(ctx, quota.Chain{Org: e.node.Org, Caller: e.subject(), Purses: e.purses}, why, now)
+}
+
+// RequireScopes refuses a Principal that lacks one of the scopes, with a
+// *ScopeError, which matches ErrForbidden, and counts the refusal. Members
+// have no scopes and are never refused: what they may do is the host's business.
+func (s *Service) RequireScopes(ctx context.Context, p Principal, scopes ...string) error {
+	if p.c == nil {
+		return ErrUnauthenticated
+	}
+	e := p.c.now.Load()
+	if e.node.Kind != KindKey {
+		return nil
+	}
+	var missing []string
+	for _, x := range scopes {
+		if _, ok := slices.BinarySearch(e.node.Scopes, x); !ok {
+			missing = append(missing, x)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	s.refuse(ctx, e, quota.ReasonScope, s.now())
+	return &ScopeError{KeyID: e.node.ID, Missing: missing}
+}
+
+// rehash moves a secret to the newest pepper. It is a courtesy: where another
+// change comes first, the key moves when it is next read and used.
+func (s *Service) rehash(ctx context.Context, org, id string, serial int, h apikey.Hash) {
+	l, err := s.living(ctx, org, KindKey, id)
+	if err != nil {
+		return
+	}
+	n, err := readNode(l.Record)
+	if err != nil {
+		return
+	}
+	for i := range n.Secrets {
+		if n.Secrets[i].Serial == serial {
+			n.Secrets[i].Hash = h
+		}
+	}
+	rec, err := n.record()
+	if err != nil {
+		return
+	}
+	if err := s.store.Write(ctx, Batch{Org: org, At: Micro(s.now()), Changes: []Change{{Record: rec, Quiet: true}}}); err != nil {
+		s.log.WarnContext(ctx, "keypurse: a secret was not moved to the newest pepper", "key", id, "error", err)
+	}
+}

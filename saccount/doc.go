@@ -1,0 +1,2 @@
+// Package saccount is the heart of keypurse.
+package saccount

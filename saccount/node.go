@@ -1,0 +1,125 @@
+package saccount
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keypurse/keypurse/apikey"
+	"github.com/keypurse/keypurse/quota"
+)
+
+// node is a record with its Data read: what all kinds are changed as.
+type node struct {
+	Record
+	data
+}
+
+// data is what Record.Data holds, as JSON. Every kind uses what it needs.
+type data struct {
+	Description string         `json:"description,omitempty"`
+	Zone        string         `json:"zone,omitempty"`
+	Environment string         `json:"environment,omitempty"`
+	Limits      []quota.Limit  `json:"limits,omitempty"`
+	Sequence    uint32         `json:"sequence,omitempty"` // the highest number ever given to a limit's period
+	Rate        *RateLimit     `json:"rate,omitempty"`
+	Scopes      []string       `json:"scopes,omitempty"`
+	AllowFrom   []netip.Prefix `json:"allow_from,omitempty"`
+	Secrets     []secret       `json:"secrets,omitempty"`
+	Serial      int            `json:"serial,omitempty"` // of the newest secret
+	Prefix      string         `json:"prefix,omitempty"` // of a key's tokens
+	CreatedBy   Actor          `json:"created_by,omitempty"`
+	Updated     time.Time      `json:"updated,omitzero"`
+}
+
+// secret is one living secret of a key: its hash, never the secret.
+type secret struct {
+	Serial  int         `json:"serial"`
+	Hash    apikey.Hash `json:"hash"`
+	Created time.Time   `json:"created"`
+	Ends    time.Time   `json:"ends,omitzero"` // zero: with the key
+}
+
+func readNode(r Record) (*node, error) {
+	n := &node{Record: r}
+	if len(r.Data) > 0 {
+		if err := json.Unmarshal(r.Data, &n.data); err != nil {
+			return nil, fmt.Errorf("saccount: %s %q: %w: %w", r.Kind, r.ID, quota.ErrCorrupt, err)
+		}
+	}
+	n.Data = nil
+	return n, nil
+}
+
+func (n *node) record() (Record, error) {
+	b, err := json.Marshal(&n.data)
+	if err != nil {
+		return Record{}, fmt.Errorf("saccount: %s %q: %w", n.Kind, n.ID, err)
+	}
+	r := n.Record.Clone()
+	r.Data = b
+	return r, nil
+}
+
+func (n *node) subject() quota.Subject { return quota.NewSubject(n.Kind.String(), n.ID) }
+
+func (n *node) limit(name string) *quota.Limit {
+	for i := range n.Limits {
+		if n.Limits[i].Name == name {
+			return &n.Limits[i]
+		}
+	}
+	return nil
+}
+
+func (n *node) setLimit(l quota.Limit) {
+	n.Limits = slices.Clone(n.Limits)
+	if p := n.limit(l.Name); p != nil {
+		*p = l
+		return
+	}
+	n.Limits = append(n.Limits, l)
+	slices.SortFunc(n.Limits, func(a, b quota.Limit) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (n *node) org() Org {
+	return Org{
+		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Disabled: n.Disabled,
+		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
+	}
+}
+
+func (n *node) account() Account {
+	return Account{
+		ID: n.ID, Org: n.Org, Name: n.Name, Description: n.Description, Labels: n.Labels, Limits: n.Limits, Rate: n.Rate,
+		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
+		Revision: n.Revision, Advice: adviseName(n.Name),
+	}
+}
+
+func (n *node) member() Member {
+	return Member{
+		ID: n.ID, Org: n.Org, Name: n.Name, Labels: n.Labels, Limits: n.Limits, Disabled: n.Disabled,
+		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
+	}
+}
+
+func (n *node) key(now time.Time) Key {
+	k := Key{
+		ID: n.ID, Account: n.Parent, Org: n.Org, Name: n.Name, Environment: n.Environment, Masked: n.Prefix + "_" + n.ID,
+		Labels: n.Labels, Scopes: n.Scopes, AllowFrom: n.AllowFrom, Limits: n.Limits, Rate: n.Rate, Expires: n.Expires,
+		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
+		LastUsed: n.Use, Revision: n.Revision, Advice: adviseName(n.Name), Status: n.Record.Status(now),
+	}
+	if len(n.Secrets) > 0 {
+		newest := n.Secrets[len(n.Secrets)-1]
+		k.Rotated = newest.Created
+		if len(n.Secrets) > 1 && now.Before(n.Secrets[0].Ends) {
+			k.OverlapEnds = n.Secrets[0].Ends
+		}
+	}
+	return k
+}

@@ -1,0 +1,259 @@
+package saccount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+)
+
+// Principal is who is calling, after authentication: a key with its account
+// and organization, or a member with its organization. It is small, copied
+// freely and safe for concurrent use. The zero Principal is nobody.
+type Principal struct{ c *cred }
+
+// IsZero reports whether the Principal is nobody.
+func (p Principal) IsZero() bool { return p.c == nil }
+
+func (p Principal) node() *node {
+	if p.c == nil {
+		return &node{}
+	}
+	return p.c.now.Load().node
+}
+
+// KeyID is the key's id, the handle to log; empty for a member.
+func (p Principal) KeyID() string {
+	if n := p.node(); n.Kind == KindKey {
+		return n.ID
+	}
+	return ""
+}
+
+// KeyName is the key's name; empty for a member.
+func (p Principal) KeyName() string {
+	if n := p.node(); n.Kind == KindKey {
+		return n.Name
+	}
+	return ""
+}
+
+// Environment is the key's environment; empty for a member.
+func (p Principal) Environment() string { return p.node().Environment }
+
+// AccountID is the service account's id; empty for a member.
+func (p Principal) AccountID() string {
+	if n := p.node(); n.Kind == KindKey {
+		return n.Parent
+	}
+	return ""
+}
+
+// MemberID is the member's id; empty for a key.
+func (p Principal) MemberID() string {
+	if n := p.node(); n.Kind == KindMember {
+		return n.ID
+	}
+	return ""
+}
+
+// OrgID is the organization's id.
+func (p Principal) OrgID() string { return p.node().Org }
+
+// Subject is the key or the member as a subject of counters.
+func (p Principal) Subject() quota.Subject {
+	if p.c == nil {
+		return ""
+	}
+	return p.c.now.Load().subject()
+}
+
+// Scopes are a copy of the key's scopes, sorted.
+func (p Principal) Scopes() []string { return slices.Clone(p.node().Scopes) }
+
+// HasScope reports whether the key has the scope.
+func (p Principal) HasScope(scope string) bool {
+	_, ok := slices.BinarySearch(p.node().Scopes, scope)
+	return ok
+}
+
+// String names the Principal for logs: nothing in it is secret.
+func (p Principal) String() string { return string(p.Subject()) }
+
+// Member gives the Principal of a member, whom the host has let in by its own
+// login. Errors: ErrNotFound where there is no such member, an *AuthError,
+// which matches ErrUnauthenticated, where it or the organization is disabled,
+// and the store's.
+func (s *Service) Member(ctx context.Context, org, id string) (Principal, error) {
+	if org == "" || id == "" {
+		return Principal{}, fmt.Errorf("saccount: member %q: %w", id, ErrNotFound)
+	}
+	e, err := s.memberEntry(ctx, org, id, false)
+	if err != nil {
+		return Principal{}, fmt.Errorf("saccount: member: %w", err)
+	}
+	now := s.now()
+	switch why := e.state(now.UnixMicro()); why {
+	case "":
+		return Principal{&e.creds[0]}, nil
+	case reasonDeleted:
+		return Principal{}, fmt.Errorf("saccount: member %q: %w", id, ErrNotFound)
+	default:
+		s.refuse(ctx, e, why, now)
+		return Principal{}, &AuthError{Reason: string(why), KeyID: id}
+	}
+}
+
+// Charge asks for credits of a Principal: see quota.Charge.
+type Charge struct {
+	Amount quota.Credits // not negative; zero counts a request
+	ID     string        // makes a retry safe; empty: none
+}
+
+// Charge spends credits of the caller: of every limit of key, account and
+// organization (or member and organization), or of none. A refusal is a
+// Decision that is not Allowed and names every limit that stood in the way.
+// Errors: ErrUnauthenticated where the key was disabled, deleted, rotated away
+// or expired since, and those of quota.Ledger.Charge.
+func (s *Service) Charge(ctx context.Context, p Principal, c Charge) (quota.Decision, error) {
+	now, err := s.spends(p)
+	if err != nil {
+		return quota.Decision{}, err
+	}
+	d, err := s.ledger.Charge(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now})
+	return d, s.mark(err)
+}
+
+func (s *Service) spends(p Principal) (now time.Time, err error) {
+	if p.c == nil {
+		return now, fmt.Errorf("saccount: charge: %w: the Principal is nobody", ErrUnauthenticated)
+	}
+	now = s.now()
+	return now, p.c.ended(now)
+}
+
+// mark makes the sentinels of package quota match this package's.
+func (s *Service) mark(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, quota.ErrInvalid) && !errors.Is(err, ErrInvalid):
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	case errors.Is(err, quota.ErrClosed) && !errors.Is(err, ErrClosed):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
+}
+
+// Reserve asks for credits of a Principal to be held: see quota.Reserve.
+type Reserve struct {
+	Amount quota.Credits // the most that the work may cost
+	TTL    time.Duration // above 0, at most quota.MaxTTL
+	ID     string        // makes a retry safe; empty makes one
+}
+
+// Reservation is credits on hold for work under way. Commit or Release settles
+// it, once; where neither comes, the hold ends with its time to live and
+// nothing is charged. Safe for concurrent use.
+type Reservation struct {
+	service *Service
+	org     string
+	caller  quota.Subject
+	id      string
+	amount  quota.Credits
+}
+
+// ID is the id that it can be settled by in another process, with
+// Service.Commit and Service.Release.
+func (r *Reservation) ID() string { return r.id }
+
+// Amount is what was reserved.
+func (r *Reservation) Amount() quota.Credits { return r.amount }
+
+// Reserve holds credits of the caller, on every limit or on none. Where the
+// Decision is not Allowed, the Reservation is nil. Errors are those of Charge.
+func (s *Service) Reserve(ctx context.Context, p Principal, r Reserve) (*Reservation, quota.Decision, error) {
+	now, err := s.spends(p)
+	if err != nil {
+		return nil, quota.Decision{}, err
+	}
+	d, err := s.ledger.Reserve(ctx, p.c, quota.Reserve{ID: r.ID, Amount: r.Amount, TTL: r.TTL, At: now})
+	if err != nil || !d.Allowed {
+		return nil, d, s.mark(err)
+	}
+	return &Reservation{service: s, org: p.OrgID(), caller: p.Subject(), id: d.ID, amount: r.Amount}, d, nil
+}
+
+// Commit spends actual credits and frees the rest. What is above the
+// reservation is used where there is room, else recorded as overage. The same
+// Commit again gives the first result. Errors: quota.ErrExpired where the time
+// to live was over (nothing is charged), quota.ErrConflict where it was
+// settled otherwise, and those of Charge.
+func (r *Reservation) Commit(ctx context.Context, actual quota.Credits) (quota.Decision, error) {
+	return r.service.Commit(ctx, r.org, Commit{Of: r.id, Caller: r.caller, Amount: actual})
+}
+
+// Release frees the reservation: nothing is charged. Errors as with Commit.
+func (r *Reservation) Release(ctx context.Context) (quota.Decision, error) {
+	return r.service.Release(ctx, r.org, r.id)
+}
+
+// Renew lets the reservation live for ttl from now, if that is later than it
+// would. Errors as with Commit.
+func (r *Reservation) Renew(ctx context.Context, ttl time.Duration) error {
+	s := r.service
+	_, err := s.ledger.Renew(ctx, r.org, quota.Renew{Of: r.id, Caller: r.caller, TTL: ttl, At: s.now()})
+	return s.mark(err)
+}
+
+// Commit settles a reservation by its id.
+type Commit struct {
+	Of     string
+	Caller quota.Subject // who made it; empty: whoever
+	Amount quota.Credits
+	Strict bool // see quota.Commit
+}
+
+// Commit is Reservation.Commit by id, for another process or another time.
+func (s *Service) Commit(ctx context.Context, org string, c Commit) (quota.Decision, error) {
+	d, err := s.ledger.Commit(ctx, org, quota.Commit{Of: c.Of, Caller: c.Caller, Amount: c.Amount, Strict: c.Strict, At: s.now()})
+	return d, s.mark(err)
+}
+
+// Release is Reservation.Release by id.
+func (s *Service) Release(ctx context.Context, org, id string) (quota.Decision, error) {
+	d, err := s.ledger.Release(ctx, org, quota.Release{Of: id, At: s.now()})
+	return d, s.mark(err)
+}
+
+// Refund takes credits of a charge back: see quota.Refund.
+type Refund struct {
+	Of     string        // the id of the charge or reservation
+	Amount quota.Credits // all refunds of a charge together never exceed it
+	ID     string        // of the refund, so that a retry takes nothing twice
+}
+
+// Refund gives credits of a charge with an id, or of a commit, back to the
+// windows that they were taken from. Errors: quota.ErrUnknownID,
+// quota.ErrExcess, quota.ErrConflict, and those of Charge.
+func (s *Service) Refund(ctx context.Context, org string, r Refund) (quota.Decision, error) {
+	d, err := s.ledger.Refund(ctx, org, quota.Refund{ID: r.ID, Of: r.Of, Amount: r.Amount, At: s.now()})
+	return d, s.mark(err)
+}
+
+type contextKey struct{}
+
+// NewContext is a context that carries the Principal to handlers.
+func NewContext(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// FromContext is the Principal that NewContext put there; ok is false where
+// there is none.
+func FromContext(ctx context.Context) (p Principal, ok bool) {
+	p, ok = ctx.Value(contextKey{}).(Principal)
+	return p, ok && p.c != nil
+}

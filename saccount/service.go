@@ -1,0 +1,185 @@
+package saccount
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keypurse/keypurse/apikey"
+	"github.com/keypurse/keypurse/quota"
+)
+
+// Bounds and defaults of a Config.
+const (
+	DefaultPrefix    = "sa"
+	DefaultCacheSize = 1 << 17
+	maxCacheSize     = 1 << 24
+	maxPrefixes      = 8
+)
+
+// Config configures a Service. Its zero value works; a service that goes into
+// production chooses a Prefix and gives Peppers.
+type Config struct {
+	// Prefix begins every token: "acme", or "acme_live". Changing it makes
+	// every token given out unknown, so choose once. Empty is DefaultPrefix.
+	Prefix string
+	// Peppers key the hashes of the secrets, so that a copy of the store is of
+	// no use to try secrets against. Keep them apart from the store. The last
+	// one hashes new secrets; those before it are still accepted, and a key
+	// moves to the last when it is next used. None: plain SHA-256.
+	Peppers []apikey.Pepper
+	// Thresholds are those of limits that name none. Nil is
+	// quota.DefaultThresholds; empty and not nil is none.
+	Thresholds []quota.Threshold
+	// Keep is how long operations' ids are remembered. Zero is
+	// quota.DefaultKeep, the least is quota.MinKeep.
+	Keep time.Duration
+	// MaxKeyLife is the greatest lifetime of a key. Zero: no bound. A key
+	// without an expiry gets this one.
+	MaxKeyLife time.Duration
+	// CacheSize bounds the verified keys kept in memory. Zero is
+	// DefaultCacheSize; negative is none: each authentication reads the store.
+	CacheSize int
+	// Logger hears of what goes wrong behind a call that went well. Nil discards.
+	Logger *slog.Logger
+	// Now is the clock. Nil is time.Now.
+	Now func() time.Time
+	// Rand makes ids and secrets. Nil is crypto/rand; anything else is for tests.
+	Rand io.Reader
+}
+
+// Service is the one thing that an embedder holds: organizations, members,
+// service accounts and keys, who is calling, and what it costs them. Safe for
+// concurrent use. It runs no goroutine of its own but for a timer while
+// something waits to be written.
+type Service struct {
+	store  Store
+	cfg    Config
+	prefix apikey.Prefix
+	hasher *apikey.Hasher
+	ledger *quota.Ledger
+	log    *slog.Logger
+	now    func() time.Time
+	random io.Reader
+
+	cache   *cache[*entry]
+	members *cache[*entry]
+	views   *cache[*view]
+	gens    generations
+	used    *uses
+	closed  atomic.Bool
+	closing sync.Once
+}
+
+// New makes a Service on a store, which stays the caller's to close, after the
+// Service. Errors wrap ErrInvalid and name the field of the Config.
+func New(store Store, cfg Config) (*Service, error) {
+	if store == nil {
+		return nil, fmt.Errorf("saccount: new: %w store: none given", ErrInvalid)
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = DefaultPrefix
+	}
+	prefix, err := apikey.ParsePrefix(cfg.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("saccount: new: Prefix: %w: %w", ErrInvalid, err)
+	}
+	hasher, err := apikey.NewHasher(cfg.Peppers...)
+	if err != nil {
+		return nil, fmt.Errorf("saccount: new: Peppers: %w: %w", ErrInvalid, err)
+	}
+	if cfg.Thresholds == nil {
+		cfg.Thresholds = quota.DefaultThresholds()
+	}
+	probe := quota.Limit{Name: quota.DefaultLimitName, Thresholds: cfg.Thresholds}
+	if err := probe.Validate(time.Time{}); err != nil {
+		return nil, fmt.Errorf("saccount: new: Thresholds: %w: %w", ErrInvalid, err)
+	}
+	if cfg.MaxKeyLife < 0 {
+		return nil, fmt.Errorf("saccount: new: %w MaxKeyLife %v: give 0 for no bound, or more", ErrInvalid, cfg.MaxKeyLife)
+	}
+	switch {
+	case cfg.CacheSize == 0:
+		cfg.CacheSize = DefaultCacheSize
+	case cfg.CacheSize > maxCacheSize:
+		return nil, fmt.Errorf("saccount: new: %w CacheSize %d: at most %d", ErrInvalid, cfg.CacheSize, maxCacheSize)
+	}
+	ledger, err := quota.NewLedger(store, quota.LedgerConfig{Keep: cfg.Keep})
+	if err != nil {
+		return nil, fmt.Errorf("saccount: new: %w: %w", ErrInvalid, err)
+	}
+	s := &Service{
+		store: store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
+		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
+		cache: newCache[*entry](cfg.CacheSize), members: newCache[*entry](cfg.CacheSize), views: newCache[*view](cfg.CacheSize),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.random == nil {
+		s.random = rand.Reader
+	}
+	s.used = newUses(s)
+	return s, nil
+}
+
+// Close writes what waits in memory (when keys were last used, counts of
+// refused requests) and waits for charges on their way. Calls after it fail
+// with ErrClosed. It does not close the store. Idempotent.
+func (s *Service) Close() error {
+	var err error
+	s.closing.Do(func() {
+		s.closed.Store(true)
+		err = s.used.close()
+		if e := s.ledger.Close(); err == nil {
+			err = e
+		}
+	})
+	return err
+}
+
+// Flush writes what waits in memory at once, as happens by itself within a
+// second: when keys were last used, and counts of refused requests.
+func (s *Service) Flush(ctx context.Context) error {
+	if err := s.used.flush(ctx); err != nil {
+		return err
+	}
+	return s.ledger.Flush(ctx)
+}
+
+// Prefix is the prefix of the tokens.
+func (s *Service) Prefix() apikey.Prefix { return s.prefix }
+
+// begin is the first line of every management call.
+func (s *Service) begin(verb string) error {
+	if s.closed.Load() {
+		return fmt.Errorf("saccount: %s: %w", verb, ErrClosed)
+	}
+	return nil
+}
+
+// newID makes an id of 16 base62 characters that sorts by the time it was made
+// at, so that lists come in order of creation and stores append: 8 characters
+// of milliseconds, 8 of chance.
+func (s *Service) newID(now time.Time) (string, error) {
+	random, err := apikey.NewID(s.random)
+	if err != nil {
+		return "", fmt.Errorf("saccount: make an id: %w", err)
+	}
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	b := []byte(random)
+	ms := uint64(max(0, now.UnixMilli()))
+	for i := 7; i >= 0; i-- {
+		b[i] = digits[ms%62]
+		ms /= 62
+	}
+	return string(b), nil
+}

@@ -1,0 +1,60 @@
+package saccount
+
+import (
+	"context"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/usage"
+)
+
+// Store is what a Service needs of a backend; package store tells how to write
+// one. Safe for concurrent use. Calls on one organization are linearizable: a
+// call that begins after another returned sees what it did. After Close every
+// call returns an error that wraps ErrClosed. A context that is over before a
+// call begins is answered with its error and nothing is done.
+type Store interface {
+	quota.Store
+	usage.Store
+
+	// Write puts records, opens counters and appends audit entries: all of
+	// it, durably, or nothing. Errors: ErrConflict where a record is not at
+	// the revision it was read at; ErrExists where a new record's id was used
+	// before, or a name is a living sibling's; ErrNotFound where a record that
+	// should be there is not, or a living record's parent is not living. A
+	// change that is not Quiet raises the organization's settings number, by
+	// one for the whole Batch, in the same step.
+	Write(ctx context.Context, b Batch) error
+	// Lookup reads a record and what stands above it, deleted ones too, as of
+	// one moment, in one read. org may be empty for a key, whose id is unique
+	// everywhere; a key of another organization than org is not found.
+	Lookup(ctx context.Context, org string, kind Kind, id string) (Lineage, error)
+	// List reads a page of records that match, in the order asked for. more
+	// is false where nothing follows.
+	List(ctx context.Context, q ListQuery) (page []Record, more bool, err error)
+	// Touch notes when keys were last used; an older note never replaces a
+	// newer one. Keys that are not there are passed over. It changes no
+	// revision and no settings number.
+	Touch(ctx context.Context, touches []Touch) error
+	// Audit lists up to n entries of an organization with Seq above after.
+	Audit(ctx context.Context, org string, after int64, n int) ([]Entry, error)
+	// Purge drops what is over, at most about p.Most things, and says how
+	// many: 0 when nothing is left to drop. It never touches an open
+	// reservation, a remembered id or a window that has not ended.
+	Purge(ctx context.Context, p Purge) (dropped int, err error)
+}
+
+// Touch says that a key was used.
+type Touch struct {
+	Org string
+	Key string
+	Use Use
+}
+
+// Purge says what is over. A zero time drops nothing of its kind.
+type Purge struct {
+	Receipts time.Time // ids that are remembered until this instant or before
+	Alerts   time.Time // alerts put up before this instant
+	Windows  time.Time // counters of limits whose window ended before this instant; buckets are not dropped
+	Most     int       // bounds one call; at least 1
+}

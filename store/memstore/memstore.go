@@ -1,0 +1,213 @@
+// Package memstore keeps everything in memory: for tests, and for hosts whose
+// credits may be forgotten when the process ends. It is also the fake for
+// users' own tests; see package saccounttest.
+//
+// One process only, and nothing survives it. Nothing is evicted: what is
+// stored takes memory until Purge and Fold drop it.
+package memstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
+)
+
+// Store is a store.Store in memory: a lock per organization around a
+// quota.Book and maps. Safe for concurrent use.
+type Store struct {
+	closed atomic.Bool
+	orgs   sync.Map // id -> *org
+	keys   sync.Map // key id -> *org, for look-ups that know no organization
+
+	mu     sync.Mutex // guards what follows; taken inside an org's lock
+	outbox []quota.Alert
+	seq    int64
+}
+
+type org struct {
+	mu    sync.Mutex
+	id    string
+	book  *quota.Book
+	kinds [saccount.KindKey + 1]table
+	uses  map[string]saccount.Use
+	audit []saccount.Entry
+}
+
+// New makes an empty Store.
+func New() *Store { return &Store{} }
+
+// ApplyDirect says that Apply waits for nothing: see quota.Direct.
+func (s *Store) ApplyDirect() {}
+
+// Close makes every later call fail with saccount.ErrClosed. Idempotent.
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return nil
+}
+
+// begin is the first line of every call.
+func (s *Store) begin(ctx context.Context, verb string) error {
+	if s.closed.Load() {
+		return fmt.Errorf("memstore: %s: %w", verb, saccount.ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("memstore: %s: %w", verb, err)
+	}
+	return nil
+}
+
+func (s *Store) org(id string) *org {
+	if o, ok := s.orgs.Load(id); ok {
+		return o.(*org)
+	}
+	o, _ := s.orgs.LoadOrStore(id, &org{id: id, book: quota.NewBook(id, nil), uses: map[string]saccount.Use{}})
+	return o.(*org)
+}
+
+// known is org, without making one.
+func (s *Store) known(id string) *org {
+	if o, ok := s.orgs.Load(id); ok {
+		return o.(*org)
+	}
+	return nil
+}
+
+// Apply implements quota.Store.
+func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
+	if err := s.begin(ctx, "apply"); err != nil {
+		return err
+	}
+	for _, op := range ops {
+		o := s.org(op.Org)
+		o.mu.Lock()
+		o.book.Apply(op)
+		s.post(o)
+		o.mu.Unlock()
+	}
+	return nil
+}
+
+// post moves the alerts of an organization into the outbox.
+func (s *Store) post(o *org) {
+	alerts := o.book.TakeAlerts()
+	if len(alerts) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range alerts {
+		s.seq++
+		a.Seq = s.seq
+		s.outbox = append(s.outbox, a)
+	}
+}
+
+// Peek implements quota.Store.
+func (s *Store) Peek(ctx context.Context, id string, levels []*quota.Level, at int64) ([]quota.Figure, error) {
+	if err := s.begin(ctx, "peek"); err != nil {
+		return nil, err
+	}
+	o := s.org(id)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.book.Peek(levels, at)
+}
+
+// Outbox implements quota.Store.
+func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
+	if err := s.begin(ctx, "outbox"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []quota.Alert
+	for _, a := range s.outbox {
+		if a.Seq > after && len(out) < n {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// Touch implements saccount.Store.
+func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
+	if err := s.begin(ctx, "touch"); err != nil {
+		return err
+	}
+	for _, t := range touches {
+		o := s.known(t.Org)
+		if o == nil {
+			continue
+		}
+		o.mu.Lock()
+		if o.kinds[saccount.KindKey].byID[t.Key] != nil && t.Use.At.After(o.uses[t.Key].At) {
+			o.uses[t.Key] = saccount.Use{At: saccount.Micro(t.Use.At), Addr: t.Use.Addr}
+		}
+		o.mu.Unlock()
+	}
+	return nil
+}
+
+// Audit implements saccount.Store.
+func (s *Store) Audit(ctx context.Context, id string, after int64, n int) ([]saccount.Entry, error) {
+	if err := s.begin(ctx, "audit"); err != nil {
+		return nil, err
+	}
+	o := s.known(id)
+	if o == nil {
+		return nil, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var out []saccount.Entry
+	for _, e := range o.audit {
+		if e.Seq > after && len(out) < n {
+			e.Data = slices.Clone(e.Data)
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// Usage implements usage.Store.
+func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
+	if err := s.begin(ctx, "usage"); err != nil {
+		return err
+	}
+	o := s.known(r.Org)
+	if o == nil {
+		return nil
+	}
+	for _, sub := range r.Subjects {
+		rows, err := o.usage(sub, r.From, r.To)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows { // outside the lock: fn is the caller's
+			if err := fn(row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *org) usage(sub quota.Subject, from, to int64) (rows []usage.Row, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.book.Series(sub, func(series string) {
+		day, reason := usage.ParseSeries(series)
+		if e := o.book.Usage(sub, series, from, to, func(start int64, c *quota.Counter) {
+			rows = append(rows, usage.Row{Subject: sub, Reason: reason, Day: day, Start: start, Credits: c.Used, Requests: c.Requests})
+		}); e != nil {
+			err = e
+		}
+	})
+	return rows, err
+}
