@@ -3,7 +3,6 @@ package quota
 import (
 	"slices"
 	"sort"
-	"sync/atomic"
 )
 
 // Loader reads what a Book does not have in memory. Its methods are called
@@ -74,24 +73,24 @@ type series struct {
 
 // Row is a counter in memory.
 type Row struct {
-	// Dirty belongs to the backend: a row so marked is never evicted.
-	Dirty bool
-
-	fresh   bool // not yet part of its series
-	noted   bool // fresh: opened with earlier spending
-	touched uint32
-	start   int64
-	end     int64 // limits only; 0 where it never resets
-	in      *series
+	// What every charge looks at stands first.
 	used    Credits
 	held    Credits
 	overage Credits
+	max     Credits
+	ceiling Credits // negative: none
 	// requests of a bucket; of a limit, the amount spent at which the next
 	// threshold is passed, computed for the bound max.
 	requests int64
-	max      Credits
-	ceiling  Credits // negative: none
-	marks    *[]Mark
+	touched  uint32
+	// Dirty belongs to the backend: a row so marked is never evicted.
+	Dirty bool
+	fresh bool // not yet part of its series
+	noted bool // fresh: opened with earlier spending
+	marks *[]Mark
+	in    *series
+	start int64
+	end   int64 // limits only; 0 where it never resets
 }
 
 // ID is the counter's name.
@@ -137,13 +136,12 @@ func (r *Row) bound(e *Entry) Credits {
 	return satAdd(m, e.Extra)
 }
 
-type atomicFound = atomic.Pointer[found]
-
 // found are the rows of a Level: its limits' in order, then its bucket.
 type found struct {
 	book  *Book
 	moved uint64
 	rows  []*Row
+	few   [2]*Row // where rows lie, mostly
 }
 
 func (b *Book) subject(s Subject) *subject {
@@ -280,12 +278,12 @@ func (b *Book) each(sub *subject, name string, from, to int64, fn func(start int
 
 // find finds the counters of a Level. Fresh ones are not yet in the Book and
 // not remembered.
-func (b *Book) find(l *Level) (*found, error) {
-	if f := l.found.Load(); f != nil && f.book == b && f.moved == b.moved {
-		return f, nil
+func (b *Book) find(l *Level) ([]*Row, error) {
+	if f := &l.found; f.book == b && f.moved == b.moved {
+		return f.rows, nil
 	}
 	sub := b.subject(l.Subject)
-	f := &found{book: b, moved: b.moved, rows: make([]*Row, 0, len(l.Limits)+1)}
+	rows := make([]*Row, 0, len(l.Limits)+1)
 	fresh := false
 	for i := range l.Limits {
 		r, err := b.limit(sub, &l.Limits[i])
@@ -293,25 +291,30 @@ func (b *Book) find(l *Level) (*found, error) {
 			return nil, err
 		}
 		fresh = fresh || r.fresh
-		f.rows = append(f.rows, r)
+		rows = append(rows, r)
 	}
 	r, err := b.bucket(sub, SeriesUsage, l.Bucket)
 	if err != nil {
 		return nil, err
 	}
-	f.rows = append(f.rows, r)
+	rows = append(rows, r)
 	if !fresh && !r.fresh {
-		l.found.Store(f)
+		b.remembers(l, rows)
 	}
-	return f, nil
+	return rows, nil
+}
+
+func (b *Book) remembers(l *Level, rows []*Row) {
+	l.found.book, l.found.moved = b, b.moved
+	l.found.rows = append(l.found.few[:0], rows...)
 }
 
 // keep makes a Level's fresh counters part of the Book.
-func (b *Book) keep(l *Level, f *found) error {
-	if f == l.found.Load() {
+func (b *Book) keep(l *Level, rows []*Row) error {
+	if l.found.book == b && l.found.moved == b.moved {
 		return nil
 	}
-	for _, r := range f.rows {
+	for _, r := range rows {
 		if !r.fresh {
 			continue
 		}
@@ -323,7 +326,7 @@ func (b *Book) keep(l *Level, f *found) error {
 		b.insert(r)
 		b.created(r)
 	}
-	l.found.Store(f)
+	b.remembers(l, rows)
 	return nil
 }
 

@@ -114,7 +114,7 @@ func (b *Book) admit(op *Op) error {
 		res.Outcome = Full
 		return nil
 	}
-	var at [MaxLevels]*found
+	var at [MaxLevels][]*Row
 	n, overflow := 0, false
 	for i, l := range op.Levels {
 		f, err := b.find(l)
@@ -123,7 +123,7 @@ func (b *Book) admit(op *Op) error {
 		}
 		at[i] = f
 		for j := range l.Limits {
-			e, r := &l.Limits[j], f.rows[j]
+			e, r := &l.Limits[j], f[j]
 			bound := r.bound(e)
 			if op.Amount > room(bound, r.used, r.overage, r.held) || r.above(bound) {
 				if !e.Soft {
@@ -135,7 +135,7 @@ func (b *Book) admit(op *Op) error {
 			res.Figures = append(res.Figures, Figure{Max: bound, Used: r.used, Held: r.held, Overage: r.overage})
 			n++
 		}
-		if f.rows[len(l.Limits)].overflows(op.Amount) {
+		if f[len(l.Limits)].overflows(op.Amount) {
 			overflow = true
 		}
 	}
@@ -153,7 +153,7 @@ func (b *Book) admit(op *Op) error {
 		if err := b.keep(l, f); err != nil {
 			return err
 		}
-		for j, r := range f.rows {
+		for j, r := range f {
 			b.touch(r)
 			if op.Verb == VerbReserve {
 				r.held += op.Amount
@@ -313,7 +313,7 @@ func (b *Book) Peek(levels []*Level, at int64) ([]Figure, error) {
 			return nil, err
 		}
 		for i := range l.Limits {
-			e, r := &l.Limits[i], f.rows[i]
+			e, r := &l.Limits[i], f[i]
 			g := Figure{Max: r.bound(e), Used: r.used, Held: r.held - free[r], Overage: r.overage}
 			if r.fresh && r.held > 0 {
 				// opened from buckets: what of their holds is over is told there

@@ -58,16 +58,16 @@ type Entry struct {
 }
 
 // Level is one subject of a chain with the windows of its limits: right for
-// instants in [From, Until), immutable, safe for concurrent use, shared by
-// every Op of that subject.
+// instants in [From, Until), immutable, shared by every Op of that subject. It
+// is used with one store only, in which it remembers where its counters are.
 type Level struct {
+	From, Until int64 // microseconds of Unix time
+	Bucket      int64 // start of the usage bucket
+	Limits      []Entry
 	Subject     Subject
 	Sequence    uint32 // the highest Number ever given on this subject
-	Limits      []Entry
-	Bucket      int64 // start of the usage bucket
-	From, Until int64 // microseconds of Unix time
-	// found is where a Book last found this Level's counters.
-	found atomicFound
+
+	found found // guarded by whatever guards the Book
 }
 
 // Op is one operation on bounded counters: it applies wholly or not at all.

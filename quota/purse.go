@@ -47,11 +47,18 @@ func (p *Purse) Level(at int64) (*Level, error) {
 	if l := p.level.Load(); l != nil && at >= l.From && at < l.Until {
 		return l, nil
 	}
-	l := &Level{Subject: p.subject, Sequence: p.sequence, Bucket: BucketStart(at)}
-	l.From, l.Until = l.Bucket, l.Bucket+quarterMicros
-	if len(p.limits) > 0 {
-		l.Limits = make([]Entry, len(p.limits))
+	var l *Level
+	if len(p.limits) == 1 {
+		one := &struct { // a level and its entry side by side
+			Level
+			entry [1]Entry
+		}{}
+		l, one.Limits = &one.Level, one.entry[:]
+	} else {
+		l = &Level{Limits: make([]Entry, len(p.limits))}
 	}
+	l.Subject, l.Sequence, l.Bucket = p.subject, p.sequence, BucketStart(at)
+	l.From, l.Until = l.Bucket, l.Bucket+quarterMicros
 	t := Time(at)
 	if at == 0 {
 		t = t.UTC()

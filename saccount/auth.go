@@ -97,14 +97,13 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 		}
 		return Principal{}, fmt.Errorf("saccount: authenticate: %w", err)
 	}
-	var c *cred
-	old := false
-	for i := range e.creds {
-		if ok, stale := s.hasher.Verify(p, e.creds[i].hash); ok {
-			c, old = &e.creds[i], stale
-		}
+	c := &e.own
+	ok, old := s.hasher.Verify(p, c.hash)
+	for i := 0; i < len(e.older) && !ok; i++ {
+		c = &e.older[i]
+		ok, old = s.hasher.Verify(p, c.hash)
 	}
-	if c == nil {
+	if !ok {
 		return Principal{}, &AuthError{Reason: string(reasonSecret), KeyID: e.node.ID}
 	}
 	now := s.now()
@@ -119,11 +118,11 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 		}
 		return Principal{}, &AuthError{Reason: string(why), KeyID: e.node.ID}
 	}
-	if len(e.node.AllowFrom) > 0 && !allowed(e.node.AllowFrom, from) {
+	if e.guarded && !allowed(e.node.AllowFrom, from) {
 		s.refuse(ctx, e, quota.ReasonAddress, now)
 		return Principal{}, &AddressError{KeyID: e.node.ID, Addr: from}
 	}
-	if e.rate != nil || e.account.rate != nil {
+	if e.rate != nil || e.above != nil {
 		if err := s.allow(ctx, e, now); err != nil {
 			return Principal{}, err
 		}
@@ -162,23 +161,23 @@ func (s *Service) allow(ctx context.Context, e *entry, now time.Time) error {
 		if wait > 0 {
 			return refused(e.subject(), wait)
 		}
-		if a := e.account.rate; a != nil {
+		if a := e.above; a != nil {
 			if wait, _ := take(a, now); wait > 0 {
 				undo()
-				return refused(e.account.purse.Subject(), wait)
+				return refused(e.purses[1].Subject(), wait)
 			}
 		}
 		return nil
 	}
-	if wait, _ := take(e.account.rate, now); wait > 0 {
-		return refused(e.account.purse.Subject(), wait)
+	if wait, _ := take(e.above, now); wait > 0 {
+		return refused(e.purses[1].Subject(), wait)
 	}
 	return nil
 }
 
 // refuse counts a request that was refused, on everyone that it belongs to.
 func (s *Service) refuse(ctx context.Context, e *entry, why quota.Reason, now time.Time) {
-	s.ledger.Refuse(ctx, quota.Chain{Org: e.node.Org, Caller: e.subject(), Purses: e.purses}, why, now)
+	s.ledger.Refuse(ctx, e.chain, why, now)
 }
 
 // RequireScopes refuses a Principal that lacks one of the scopes, with a

@@ -4,41 +4,41 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
+
+	"github.com/keypurse/keypurse/apikey"
 )
 
 const shards = 64
 
 // cache is a bounded map in shards. When a shard is full, some other entry
 // makes room: what is used comes back with one read of the store.
-type cache[T any] struct {
+type cache[K comparable, V any] struct {
 	seed  maphash.Seed
 	most  int // entries a shard; 0: nothing is kept
-	shard [shards]shard[T]
+	shard [shards]shard[K, V]
 }
 
-type shard[T any] struct {
+type shard[K comparable, V any] struct {
 	sync.RWMutex
-	m map[string]T
+	m map[K]V
 	_ [32]byte // each lock on its own cache line
 }
 
-func newCache[T any](size int) *cache[T] {
-	c := &cache[T]{seed: maphash.MakeSeed()}
+func newCache[K comparable, V any](size int) *cache[K, V] {
+	c := &cache[K, V]{seed: maphash.MakeSeed()}
 	if size > 0 {
 		c.most = (size + shards - 1) / shards
 	}
 	for i := range c.shard {
-		c.shard[i].m = map[string]T{}
+		c.shard[i].m = map[K]V{}
 	}
 	return c
 }
 
-func (c *cache[T]) at(key string) *shard[T] {
-	return &c.shard[maphash.String(c.seed, key)%shards]
-}
+func (c *cache[K, V]) at(hash uint64) *shard[K, V] { return &c.shard[hash%shards] }
 
-func (c *cache[T]) get(key string) (T, bool) {
-	s := c.at(key)
+func (c *cache[K, V]) get(hash uint64, key K) (V, bool) {
+	s := c.at(hash)
 	s.RLock()
 	v, ok := s.m[key]
 	s.RUnlock()
@@ -46,11 +46,11 @@ func (c *cache[T]) get(key string) (T, bool) {
 }
 
 // put keeps v. key must not be part of anything secret: it stays in memory.
-func (c *cache[T]) put(key string, v T) {
+func (c *cache[K, V]) put(hash uint64, key K, v V) {
 	if c.most == 0 {
 		return
 	}
-	s := c.at(key)
+	s := c.at(hash)
 	s.Lock()
 	defer s.Unlock()
 	if _, ok := s.m[key]; !ok && len(s.m) >= c.most {
@@ -61,6 +61,23 @@ func (c *cache[T]) put(key string, v T) {
 	}
 	s.m[key] = v
 }
+
+// keyID is a key's id by value: nothing of the token that it came in stays in
+// memory, and a look-up follows one pointer less.
+type keyID [apikey.IDLen]byte
+
+// hash spreads ids over shards by their last characters, which are chance.
+func (k *keyID) hash() uint64 {
+	return uint64(k[apikey.IDLen-1]) ^ uint64(k[apikey.IDLen-2])<<3
+}
+
+// place names a record that is not found by a key's id.
+type place struct {
+	kind    Kind
+	org, id string
+}
+
+func (p *place) hash(seed maphash.Seed) uint64 { return maphash.String(seed, p.id) }
 
 // generations tell whether what was read from the store still counts. A change
 // raises its organization's generation after it was written and before its

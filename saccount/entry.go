@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,49 +25,46 @@ type view struct {
 }
 
 // entry is a key or a member with all that a request of it needs, as read at
-// one moment. Immutable but for the notes at its end.
+// one moment. Immutable but for the notes in it. What every request looks at
+// stands together at its beginning.
 type entry struct {
-	service  *Service
-	gen      *atomic.Uint64
-	read     uint64 // the generation that it was read under
-	settings int64
-	node     *node
-	org      *view
-	account  *view // of a key
-	rate     *rate.Limiter
-	expires  int64 // microseconds; 0: never
-	purses   []*quota.Purse
-	creds    []cred // of a key, one a living secret; of a member, one
+	gen     *atomic.Uint64
+	read    uint64 // the generation that it was read under
+	expires int64  // microseconds; 0: never
+	barred  quota.Reason
+	own     cred         // a member's, or that of a key's newest secret
+	noted   atomic.Int64 // when the use was last noted, seconds
+	rate    *rate.Limiter
+	above   *rate.Limiter // the account's
+	guarded bool          // it has an allowlist
+	older   []cred        // of the secret before it, during an overlap
+	chain   quota.Chain
+	purses  [3]*quota.Purse
 
-	noted    atomic.Int64 // when the use was last noted, seconds
+	service  *Service
+	node     *node
 	rehashed atomic.Bool
 }
 
 // cred is one way to be the entry's caller: what a Principal points to.
 type cred struct {
 	now    atomic.Pointer[entry] // the newest reading
-	first  *entry
-	serial int
 	hash   apikey.Hash
 	ends   int64 // of the secret, microseconds; 0: never
+	serial int
 }
 
 // fresh reports whether nothing was changed since the entry was read.
 func (e *entry) fresh() bool { return e.gen.Load() == e.read }
 
-func (e *entry) subject() quota.Subject { return e.purses[0].Subject() }
+func (e *entry) subject() quota.Subject { return e.chain.Caller }
 
 // state says why the caller may not be let in at instant at; empty where it may.
 func (e *entry) state(at int64) quota.Reason {
-	switch {
-	case !e.node.Deleted.IsZero() || e.org.deleted || e.account != nil && e.account.deleted:
-		return reasonDeleted
-	case e.node.Disabled || e.org.disabled || e.account != nil && e.account.disabled:
-		return quota.ReasonDisabled
-	case e.expires != 0 && at >= e.expires:
+	if e.barred == "" && e.expires != 0 && at >= e.expires {
 		return quota.ReasonExpired
 	}
-	return ""
+	return e.barred
 }
 
 // Reasons that are told to the log and not counted.
@@ -81,23 +79,33 @@ const (
 // key gives the entry of a key id, from memory where it still counts. sure asks
 // the store whatever memory says.
 func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error) {
-	old, ok := s.cache.get(id)
+	at := keyID([]byte(id))
+	old, ok := s.keys.get(at.hash(), at)
 	if ok && !sure && old.fresh() {
 		return old, nil
 	}
-	return s.load(ctx, s.cache, id, "", KindKey, id, old, sure)
+	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
+	if err == nil {
+		s.keys.put(at.hash(), at, e)
+	}
+	return e, err
 }
 
-func (s *Service) memberEntry(ctx context.Context, org, id string, sure bool) (*entry, error) {
-	at := org + "\x00" + id
-	old, ok := s.members.get(at)
+func (s *Service) member(ctx context.Context, org, id string, sure bool) (*entry, error) {
+	at := place{KindMember, org, id}
+	hash := at.hash(s.members.seed)
+	old, ok := s.members.get(hash, at)
 	if ok && !sure && old.fresh() {
 		return old, nil
 	}
-	return s.load(ctx, s.members, at, org, KindMember, id, old, sure)
+	e, err := s.load(ctx, org, KindMember, id, old, sure)
+	if err == nil {
+		s.members.put(hash, at, e)
+	}
+	return e, err
 }
 
-func (s *Service) load(ctx context.Context, c *cache[*entry], at, org string, kind Kind, id string, old *entry, sure bool) (*entry, error) {
+func (s *Service) load(ctx context.Context, org string, kind Kind, id string, old *entry, sure bool) (*entry, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
@@ -128,12 +136,11 @@ func (s *Service) load(ctx context.Context, c *cache[*entry], at, org string, ki
 		if err != nil {
 			return nil, err
 		}
-		if sure && old != nil && e.settings != old.settings {
+		if sure && old != nil && e.chain.Settings != old.chain.Settings {
 			// Another process changed something: what this one read before is old.
 			read = gen.Add(1)
 		}
 		e.gen, e.read = gen, read
-		c.put(at, e)
 		return e, nil
 	}
 }
@@ -146,44 +153,52 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	if l.Org == nil || n.Kind == KindKey && l.Account == nil {
 		return nil, fmt.Errorf("%s %q: what is above it is missing: %w", n.Kind, n.ID, quota.ErrCorrupt)
 	}
-	e := &entry{service: s, node: n, settings: l.Settings}
-	if !n.Expires.IsZero() {
-		e.expires = n.Expires.UnixMicro()
-	}
 	own, err := quota.NewPurse(n.subject(), n.Sequence, n.Limits, s.cfg.Thresholds)
 	if err != nil {
 		return nil, err
 	}
-	if e.org, err = s.view(l.Org); err != nil {
+	org, err := s.view(l.Org)
+	if err != nil {
 		return nil, err
 	}
-	e.purses = []*quota.Purse{own, e.org.purse}
-	if n.Kind == KindKey {
-		if e.account, err = s.view(l.Account); err != nil {
-			return nil, err
-		}
-		e.purses = []*quota.Purse{own, e.account.purse, e.org.purse}
-	}
+	e := &entry{service: s, node: n, guarded: len(n.AllowFrom) > 0}
+	deleted, disabled := org.deleted || !n.Deleted.IsZero(), org.disabled || n.Disabled
+	purses := append(e.purses[:0], own)
 	var was *rate.Limiter
 	if old != nil {
 		was = old.rate
 		e.noted.Store(old.noted.Load())
 	}
+	if n.Kind == KindKey {
+		account, err := s.view(l.Account)
+		if err != nil {
+			return nil, err
+		}
+		deleted, disabled = deleted || account.deleted, disabled || account.disabled
+		purses = append(purses, account.purse)
+		e.rate, e.above = limiter(n.Rate, was), account.rate
+	}
+	purses = append(purses, org.purse)
+	e.chain = quota.Chain{Org: n.Org, Settings: l.Settings, Caller: own.Subject(), Purses: purses}
+	switch {
+	case deleted:
+		e.barred = reasonDeleted
+	case disabled:
+		e.barred = quota.ReasonDisabled
+	}
+	if !n.Expires.IsZero() {
+		e.expires = n.Expires.UnixMicro()
+	}
 	if e.noted.Load() == 0 && !n.Use.At.IsZero() {
 		e.noted.Store(n.Use.At.Unix())
 	}
-	e.rate = limiter(n.Rate, was)
-	e.creds = make([]cred, max(1, len(n.Secrets)))
-	for i := range e.creds {
-		c := &e.creds[i]
-		c.first = e
-		c.now.Store(e)
-		if i < len(n.Secrets) {
-			x := &n.Secrets[i]
-			c.serial, c.hash = x.Serial, x.Hash
-			if !x.Ends.IsZero() {
-				c.ends = x.Ends.UnixMicro()
-			}
+	e.own.now.Store(e)
+	if last := len(n.Secrets) - 1; last >= 0 {
+		e.own.set(s, &n.Secrets[last])
+		e.older = make([]cred, last)
+		for i := range e.older {
+			e.older[i].now.Store(e)
+			e.older[i].set(s, &n.Secrets[i])
 		}
 	}
 	// What is kept in memory for long is kept small.
@@ -191,10 +206,23 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	return e, nil
 }
 
+func (c *cred) set(s *Service, x *secret) {
+	c.serial, c.hash = x.Serial, x.Hash
+	if !x.Ends.IsZero() {
+		c.ends = x.Ends.UnixMicro()
+	}
+	for i := range s.cfg.Peppers { // one string for all keys
+		if id := s.cfg.Peppers[i].ID; id == c.hash.Pepper {
+			c.hash.Pepper = id
+		}
+	}
+}
+
 // view gives the shared view of an organization or account.
 func (s *Service) view(r *Record) (*view, error) {
-	at := r.Kind.String() + "\x00" + r.Org + "\x00" + r.ID
-	old, ok := s.views.get(at)
+	at := place{r.Kind, r.Org, r.ID}
+	hash := at.hash(s.views.seed)
+	old, ok := s.views.get(hash, at)
 	if ok && old.revision == r.Revision {
 		return old, nil
 	}
@@ -212,7 +240,7 @@ func (s *Service) view(r *Record) (*view, error) {
 	}
 	v.rate = limiter(n.Rate, was)
 	if !ok || old.revision < r.Revision { // a late reading does not replace a newer one
-		s.views.put(at, v)
+		s.views.put(hash, at, v)
 	}
 	return v, nil
 }
@@ -238,7 +266,7 @@ func (c *cred) Chain(ctx context.Context, fresh bool) (quota.Chain, error) {
 		}
 		e = next
 	}
-	return quota.Chain{Org: e.node.Org, Settings: e.settings, Caller: e.subject(), Purses: e.purses}, nil
+	return e.chain, nil
 }
 
 // reread reads the records again and checks that the caller may still spend:
@@ -248,7 +276,7 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 	var next *entry
 	var err error
 	if e.node.Kind == KindMember {
-		next, err = s.memberEntry(ctx, e.node.Org, e.node.ID, sure)
+		next, err = s.member(ctx, e.node.Org, e.node.ID, sure)
 	} else {
 		next, err = s.key(ctx, e.node.ID, sure)
 	}
@@ -272,8 +300,11 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 
 // living reports whether the secret with this serial lives at instant at.
 func (e *entry) living(serial int, at int64) bool {
-	for i := range e.creds {
-		if c := &e.creds[i]; c.serial == serial {
+	if e.own.serial == serial {
+		return e.own.ends == 0 || at < e.own.ends
+	}
+	for i := range e.older {
+		if c := &e.older[i]; c.serial == serial {
 			return c.ends == 0 || at < c.ends
 		}
 	}

@@ -91,14 +91,14 @@ func (s *Service) Member(ctx context.Context, org, id string) (Principal, error)
 	if org == "" || id == "" {
 		return Principal{}, fmt.Errorf("saccount: member %q: %w", id, ErrNotFound)
 	}
-	e, err := s.memberEntry(ctx, org, id, false)
+	e, err := s.member(ctx, org, id, false)
 	if err != nil {
 		return Principal{}, fmt.Errorf("saccount: member: %w", err)
 	}
 	now := s.now()
 	switch why := e.state(now.UnixMicro()); why {
 	case "":
-		return Principal{&e.creds[0]}, nil
+		return Principal{&e.own}, nil
 	case reasonDeleted:
 		return Principal{}, fmt.Errorf("saccount: member %q: %w", id, ErrNotFound)
 	default:

@@ -67,9 +67,9 @@ type Service struct {
 	now    func() time.Time
 	random io.Reader
 
-	cache   *cache[*entry]
-	members *cache[*entry]
-	views   *cache[*view]
+	keys    *cache[keyID, *entry]
+	members *cache[place, *entry]
+	views   *cache[place, *view]
 	gens    generations
 	used    *uses
 	closed  atomic.Bool
@@ -116,7 +116,7 @@ func New(store Store, cfg Config) (*Service, error) {
 	s := &Service{
 		store: store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
-		cache: newCache[*entry](cfg.CacheSize), members: newCache[*entry](cfg.CacheSize), views: newCache[*view](cfg.CacheSize),
+		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
