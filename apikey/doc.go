@@ -37,8 +37,9 @@
 // anything that a person chose: do not put passwords through it.
 //
 // A [Token] and a [Parsed] redact themselves wherever the standard library
-// prints or encodes them, also inside other values, and in a core dump or a
-// debugger they do not: Go cannot erase a string.
+// prints or encodes them, also inside other values. They do not erase the secret
+// from memory, where a debugger or a core dump finds it: Go cannot erase a
+// string.
 //
 // testdata/vectors.json has test vectors for implementations in other languages.
 package apikey

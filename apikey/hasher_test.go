@@ -64,6 +64,8 @@ func TestVerify(t *testing.T) {
 	flipped.Sum[31] ^= 1
 	renamed := hash(second)
 	renamed.Pepper = "2026"
+	unnamed, strange := hash(third), hash(third)
+	unnamed.Pepper, strange.Pepper = "", "2099"
 
 	for _, c := range []struct {
 		name      string
@@ -80,6 +82,8 @@ func TestVerify(t *testing.T) {
 		{"same id, another key", mustHasher(t, first, third), hash(impostor), false, false},
 		{"one bit off", mustHasher(t, first, second, third), flipped, false, false},
 		{"sum of another pepper", mustHasher(t, first, second, third), renamed, false, false},
+		{"the newest's sum without a pepper", mustHasher(t, third), unnamed, false, false},
+		{"the newest's sum under an unknown pepper", mustHasher(t, third), strange, false, false},
 		{"no pepper at all", mustHasher(t), hash(), true, false},
 		{"no pepper, zero Hasher", &apikey.Hasher{}, hash(), true, false},
 		{"no pepper, said so", mustHasher(t, apikey.Unpeppered()), hash(), true, false},

@@ -26,8 +26,9 @@ type Parsed struct {
 // Parse reads a token of this prefix: its length, its prefix, its alphabet and
 // its checksum must be right to the byte. Everything else is ErrMalformed
 // itself, whatever the defect; too long or too short an input is refused by its
-// length, before any of it is looked at. It allocates nothing and keeps s alive
-// for as long as the result lives.
+// length, before any of it is looked at. It allocates nothing: the result, ID
+// included, is part of s. Where a framework writes anew to the memory behind its
+// strings (fiber does, after each request), clone what is kept for longer.
 //
 // Nothing here takes constant time, and nothing needs to: what it looks at can
 // be computed by anybody.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -40,6 +41,7 @@ type Ledger struct {
 	keep   int64
 	group  *group
 	counts *refusals
+	closed atomic.Bool
 }
 
 // NewLedger makes a Ledger on a store, which stays the caller's to close.
@@ -70,6 +72,7 @@ func NewLedger(s Store, cfg LedgerConfig) (*Ledger, error) {
 // for callers on their way and refuses new ones with ErrClosed. It does not
 // close the store. Idempotent.
 func (l *Ledger) Close() error {
+	l.closed.Store(true)
 	l.counts.close()
 	l.group.close()
 	return l.Flush(context.Background())
@@ -216,6 +219,9 @@ func (l *Ledger) admit(ctx context.Context, src Source, op Op) (d Decision, err 
 func (l *Ledger) do(ctx context.Context, c *call) (kept bool, err error) {
 	if !l.direct {
 		return l.group.do(ctx, c)
+	}
+	if l.closed.Load() {
+		return false, fmt.Errorf("quota: %s: %w", c.op.Verb, ErrClosed)
 	}
 	if err := l.store.Apply(ctx, c.one[:]); err != nil {
 		return false, fmt.Errorf("quota: %s: %w", c.op.Verb, err)

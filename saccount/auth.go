@@ -89,6 +89,9 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 	if err != nil {
 		return Principal{}, errMalformed
 	}
+	if s.closed.Load() {
+		return Principal{}, fmt.Errorf("saccount: authenticate: %w", ErrClosed)
+	}
 	e, err := s.key(ctx, p.ID, false)
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {

@@ -211,8 +211,8 @@ func (c *cred) set(s *Service, x *secret) {
 	if !x.Ends.IsZero() {
 		c.ends = x.Ends.UnixMicro()
 	}
-	for i := range s.cfg.Peppers { // one string for all keys
-		if id := s.cfg.Peppers[i].ID; id == c.hash.Pepper {
+	for _, id := range s.pepper { // one string for all keys
+		if id == c.hash.Pepper {
 			c.hash.Pepper = id
 		}
 	}

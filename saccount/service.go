@@ -62,6 +62,7 @@ type Service struct {
 	cfg    Config
 	prefix apikey.Prefix
 	hasher *apikey.Hasher
+	pepper []string // their ids
 	ledger *quota.Ledger
 	log    *slog.Logger
 	now    func() time.Time
@@ -113,8 +114,14 @@ func New(store Store, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: %w: %w", ErrInvalid, err)
 	}
+	ids := make([]string, len(cfg.Peppers))
+	for i := range cfg.Peppers {
+		ids[i] = cfg.Peppers[i].ID
+	}
+	cfg.Peppers = nil // the hasher has them, and nothing prints it
 	s := &Service{
-		store: store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
+		pepper: ids,
+		store:  store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
 		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 	}
