@@ -6,6 +6,7 @@ replace github.com/keypurse/keypurse => ../
 
 require (
 	github.com/go-chi/httprate v0.16.1
+	github.com/keypurse/keypurse v0.0.0-00010101000000-000000000000
 	github.com/sethvargo/go-limiter v0.7.1
 	github.com/stretchr/testify v1.12.1
 	github.com/throttled/throttled/v2 v2.15.0

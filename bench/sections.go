@@ -122,7 +122,8 @@ func Sections() []harness.Section {
 func authenticateCases(harness.Env) (cs []harness.Case) {
 	for _, keys := range authenticateKeys {
 		for _, procs := range authenticateProcs {
-			cs = append(cs, floorAuthenticate(workAuthenticate(keys, procs), keysShape(keys), procs))
+			work := workAuthenticate(keys, procs)
+			cs = append(cs, floorAuthenticate(work, keysShape(keys), procs), ourAuthenticate(work, keysShape(keys), procs))
 		}
 	}
 	return cs
@@ -132,7 +133,7 @@ func memoryCases(harness.Env) (cs []harness.Case) {
 	for _, t := range trees {
 		for _, callers := range memoryCallers {
 			work := workMemory(t.name, callers)
-			cs = append(cs, floorCharge(work, t.shape, callers), naiveCharge(work, t.shape, callers))
+			cs = append(cs, floorCharge(work, t.shape, callers), ourCharge(work, t.shape, callers), naiveCharge(work, t.shape, callers))
 			for _, l := range limiters {
 				cs = append(cs, peerCharge(l, work, t.shape, callers))
 			}
