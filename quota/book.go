@@ -1,9 +1,6 @@
 package quota
 
-import (
-	"slices"
-	"sort"
-)
+import "slices"
 
 // Loader reads what a Book does not have in memory. Its methods are called
 // with the Book's own lock held and must not call the Book back. An error of a
@@ -35,6 +32,7 @@ type Book struct {
 	org      string
 	load     Loader
 	subjects map[Subject]*subject
+	series   map[series]*series
 	receipts map[string]*Receipt
 	holds    holdQueue
 	open     int // reservations in state HoldOpen
@@ -47,7 +45,7 @@ type Book struct {
 // NewBook is an empty Book. A nil Loader means that what is not in memory does
 // not exist.
 func NewBook(org string, load Loader) *Book {
-	return &Book{org: org, load: load, subjects: map[Subject]*subject{}, receipts: map[string]*Receipt{}}
+	return &Book{org: org, load: load, subjects: map[Subject]*subject{}, series: map[series]*series{}, receipts: map[string]*Receipt{}}
 }
 
 // Org is the organization whose Book this is.
@@ -56,19 +54,22 @@ func (b *Book) Org() string { return b.org }
 // Rows is how many counters are in memory.
 func (b *Book) Rows() int { return b.rows }
 
+// subject is what the Book has in memory of one subject. Its counters lie in
+// one slice, by series, number and start: there are few that matter.
 type subject struct {
-	id       Subject
-	series   []*series
-	openings []Opening
-	noted    bool // openings were read
-	used     bool // since the last sweep of Evict
+	id   Subject
+	rows []*Row
+	more *opened // nil until asked for
+	used bool    // since the last sweep of Evict
 }
 
+// opened are a subject's openings, once they were read.
+type opened struct{ list []Opening }
+
+// series is what counters of many subjects have in common.
 type series struct {
-	owner  *subject
 	name   string
 	number uint32
-	rows   []*Row // by start
 }
 
 // Row is a counter in memory.
@@ -78,24 +79,31 @@ type Row struct {
 	held    Credits
 	overage Credits
 	max     Credits
-	ceiling Credits // negative: none
 	// requests of a bucket; of a limit, the amount spent at which the next
 	// threshold is passed, computed for the bound max.
 	requests int64
 	touched  uint32
 	// Dirty belongs to the backend: a row so marked is never evicted.
 	Dirty bool
-	fresh bool // not yet part of its series
+	fresh bool // not yet part of its subject
 	noted bool // fresh: opened with earlier spending
-	marks *[]Mark
+	rare  *rare
 	in    *series
+	of    *subject
 	start int64
 	end   int64 // limits only; 0 where it never resets
 }
 
+// rare is what few counters have. It is replaced whole, never changed: what is
+// noted for a rollback shares it.
+type rare struct {
+	ceiling Credits // negative: none
+	marks   []Mark
+}
+
 // ID is the counter's name.
 func (r *Row) ID() CounterID {
-	return CounterID{Subject: r.in.owner.id, Series: r.in.name, Number: r.in.number, Start: r.start}
+	return CounterID{Subject: r.of.id, Series: r.in.name, Number: r.in.number, Start: r.start}
 }
 
 // Counter is a copy of the counter's state.
@@ -103,35 +111,54 @@ func (r *Row) Counter() Counter {
 	c := Counter{Used: r.used, Held: r.held, Overage: r.overage, Max: r.max, End: r.end}
 	if r.in.number == 0 {
 		c.Requests = r.requests
-	} else if r.ceiling >= 0 {
-		c.Capped, c.Ceiling = true, r.ceiling
 	}
-	if r.marks != nil {
-		c.Marks = slices.Clone(*r.marks)
+	if x := r.rare; x != nil {
+		if x.ceiling >= 0 {
+			c.Capped, c.Ceiling = true, x.ceiling
+		}
+		c.Marks = slices.Clone(x.marks)
 	}
 	return c
 }
 
 func (r *Row) set(c Counter) {
 	r.used, r.held, r.overage, r.max, r.end = c.Used, c.Held, c.Overage, c.Max, c.End
-	r.requests, r.ceiling, r.marks = 0, -1, nil
+	r.requests, r.rare = 0, nil
 	if r.in.number == 0 {
 		r.requests = c.Requests
 	}
-	if c.Capped {
-		r.ceiling = c.Ceiling
+	if c.Capped || len(c.Marks) > 0 {
+		r.rare = &rare{ceiling: -1, marks: slices.Clone(c.Marks)}
+		if c.Capped {
+			r.rare.ceiling = c.Ceiling
+		}
 	}
-	if len(c.Marks) > 0 {
-		m := slices.Clone(c.Marks)
-		r.marks = &m
+}
+
+// cap bounds what may be spent in the row's window.
+func (r *Row) cap(ceiling Credits) { r.rare = &rare{ceiling: ceiling, marks: r.marks()} }
+
+func (r *Row) marks() []Mark {
+	if r.rare == nil {
+		return nil
 	}
+	return r.rare.marks
+}
+
+// mark notes thresholds that were passed.
+func (r *Row) mark(marks []Mark) {
+	x := rare{ceiling: -1, marks: marks}
+	if r.rare != nil {
+		x.ceiling = r.rare.ceiling
+	}
+	r.rare = &x
 }
 
 // bound is the most that the counter may reach by what Entry e admits.
 func (r *Row) bound(e *Entry) Credits {
 	m := e.Max
-	if r.ceiling >= 0 && r.ceiling < m {
-		m = r.ceiling
+	if x := r.rare; x != nil && x.ceiling >= 0 && x.ceiling < m {
+		m = x.ceiling
 	}
 	return satAdd(m, e.Extra)
 }
@@ -154,47 +181,56 @@ func (b *Book) subject(s Subject) *subject {
 	return sub
 }
 
-func (s *subject) find(name string, number uint32) *series {
-	for _, x := range s.series {
-		if x.number == number && x.name == name {
-			return x
-		}
-	}
-	return nil
-}
-
-func (s *subject) get(name string, number uint32) *series {
-	x := s.find(name, number)
+// kind gives the one series of this name and number.
+func (b *Book) kind(name string, number uint32) *series {
+	k := series{name, number}
+	x := b.series[k]
 	if x == nil {
-		x = &series{owner: s, name: name, number: number}
-		s.series = append(s.series, x)
+		x = &k
+		b.series[k] = x
 	}
 	return x
 }
 
-func (x *series) at(start int64) (int, bool) {
-	n := len(x.rows)
-	if n > 0 && x.rows[n-1].start == start { // nearly always the newest
-		return n - 1, true
+// at finds the place of a counter, and whether it is there.
+func (s *subject) at(name string, number uint32, start int64) (int, bool) {
+	lo, hi := 0, len(s.rows)
+	for lo < hi {
+		m := int(uint(lo+hi) >> 1)
+		if s.rows[m].before(name, number, start) {
+			lo = m + 1
+		} else {
+			hi = m
+		}
 	}
-	i := sort.Search(n, func(i int) bool { return x.rows[i].start >= start })
-	return i, i < n && x.rows[i].start == start
+	return lo, lo < len(s.rows) && s.rows[lo].is(name, number, start)
+}
+
+func (r *Row) before(name string, number uint32, start int64) bool {
+	if r.in.name != name {
+		return r.in.name < name
+	}
+	if r.in.number != number {
+		return r.in.number < number
+	}
+	return r.start < start
+}
+
+func (r *Row) is(name string, number uint32, start int64) bool {
+	return r.start == start && r.in.number == number && r.in.name == name
 }
 
 func (b *Book) insert(r *Row) {
-	i, _ := r.in.at(r.start)
-	r.in.rows = slices.Insert(r.in.rows, i, r)
+	i, _ := r.of.at(r.in.name, r.in.number, r.start)
+	r.of.rows = slices.Insert(r.of.rows, i, r)
 	r.fresh = false
 	b.rows++
 }
 
 // row finds a stored counter in memory or by the Loader; nil where there is none.
 func (b *Book) row(sub *subject, name string, number uint32, start int64) (*Row, error) {
-	x := sub.find(name, number)
-	if x != nil {
-		if i, ok := x.at(start); ok {
-			return x.rows[i], nil
-		}
+	if i, ok := sub.at(name, number, start); ok {
+		return sub.rows[i], nil
 	}
 	if b.load == nil {
 		return nil, nil
@@ -203,29 +239,50 @@ func (b *Book) row(sub *subject, name string, number uint32, start int64) (*Row,
 	if err != nil || !ok {
 		return nil, err
 	}
-	r := &Row{start: start, in: sub.get(name, number)}
+	r := &Row{start: start, of: sub, in: b.kind(name, number)}
 	r.set(c)
 	b.insert(r)
 	return r, nil
 }
 
+// block is memory for the fresh rows of a Level: those that are charged
+// together lie together.
+type block struct {
+	rows []Row
+	most int
+}
+
+func (k *block) row() *Row {
+	if k.rows == nil {
+		k.rows = make([]Row, 0, k.most)
+	}
+	if len(k.rows) == cap(k.rows) {
+		return new(Row)
+	}
+	k.rows = k.rows[:len(k.rows)+1]
+	return &k.rows[len(k.rows)-1]
+}
+
 // bucket finds a usage bucket, or makes a fresh one.
-func (b *Book) bucket(sub *subject, name string, start int64) (*Row, error) {
+func (b *Book) bucket(sub *subject, name string, start int64, k *block) (*Row, error) {
 	r, err := b.row(sub, name, 0, start)
 	if r != nil || err != nil {
 		return r, err
 	}
-	return &Row{start: start, in: sub.get(name, 0), fresh: true, ceiling: -1}, nil
+	r = k.row()
+	*r = Row{start: start, of: sub, in: b.kind(name, 0), fresh: true}
+	return r, nil
 }
 
 // limit finds the counter of a limit in its window, or opens a fresh one as if
 // it had always run: with what the buckets say was spent since its start.
-func (b *Book) limit(sub *subject, e *Entry) (*Row, error) {
+func (b *Book) limit(sub *subject, e *Entry, k *block) (*Row, error) {
 	r, err := b.row(sub, e.Limit, e.Number, e.Start)
 	if r != nil || err != nil {
 		return r, err
 	}
-	r = &Row{start: e.Start, end: e.End, in: sub.get(e.Limit, e.Number), fresh: true, ceiling: -1}
+	r = k.row()
+	*r = Row{start: e.Start, end: e.End, of: sub, in: b.kind(e.Limit, e.Number), fresh: true}
 	if e.End == 0 {
 		return r, nil // a limit that never resets counts from when it was set
 	}
@@ -251,27 +308,24 @@ func (b *Book) eachUsage(sub *subject, from, to int64, fn func(start int64, c *C
 }
 
 func (b *Book) each(sub *subject, name string, from, to int64, fn func(start int64, c *Counter)) error {
-	x := sub.find(name, 0)
 	if b.load != nil {
 		err := b.load.Buckets(sub.id, name, from, to, func(start int64, c Counter) {
-			if x != nil {
-				if _, ok := x.at(start); ok {
-					return
-				}
+			if _, ok := sub.at(name, 0, start); !ok {
+				fn(start, &c)
 			}
-			fn(start, &c)
 		})
 		if err != nil {
 			return err
 		}
 	}
-	if x == nil {
-		return nil
-	}
-	i, _ := x.at(from)
-	for ; i < len(x.rows) && x.rows[i].start < to; i++ {
-		c := x.rows[i].Counter()
-		fn(x.rows[i].start, &c)
+	i, _ := sub.at(name, 0, from)
+	for ; i < len(sub.rows); i++ {
+		r := sub.rows[i]
+		if r.in.name != name || r.in.number != 0 || r.start >= to {
+			break
+		}
+		c := r.Counter()
+		fn(r.start, &c)
 	}
 	return nil
 }
@@ -284,16 +338,17 @@ func (b *Book) find(l *Level) ([]*Row, error) {
 	}
 	sub := b.subject(l.Subject)
 	rows := make([]*Row, 0, len(l.Limits)+1)
+	k := block{most: len(l.Limits) + 1}
 	fresh := false
 	for i := range l.Limits {
-		r, err := b.limit(sub, &l.Limits[i])
+		r, err := b.limit(sub, &l.Limits[i], &k)
 		if err != nil {
 			return nil, err
 		}
 		fresh = fresh || r.fresh
 		rows = append(rows, r)
 	}
-	r, err := b.bucket(sub, SeriesUsage, l.Bucket)
+	r, err := b.bucket(sub, SeriesUsage, l.Bucket, &k)
 	if err != nil {
 		return nil, err
 	}
@@ -319,7 +374,7 @@ func (b *Book) keep(l *Level, rows []*Row) error {
 			continue
 		}
 		if r.noted {
-			if err := b.note(r.in.owner, Opening{Series: r.in.name, Number: r.in.number, Start: r.start, End: r.end}); err != nil {
+			if err := b.note(r.of, Opening{Series: r.in.name, Number: r.in.number, Start: r.start, End: r.end}); err != nil {
 				return err
 			}
 		}
@@ -335,17 +390,17 @@ func (b *Book) keep(l *Level, rows []*Row) error {
 const maxOpenings = 256
 
 func (b *Book) openings(sub *subject) ([]Opening, error) {
-	if !sub.noted {
-		if b.load != nil {
-			o, err := b.load.Openings(sub.id)
-			if err != nil {
-				return nil, err
-			}
-			sub.openings = o
+	if sub.more == nil {
+		if b.load == nil {
+			return nil, nil
 		}
-		sub.noted = true
+		o, err := b.load.Openings(sub.id)
+		if err != nil {
+			return nil, err
+		}
+		sub.more = &opened{o}
 	}
-	return sub.openings, nil
+	return sub.more.list, nil
 }
 
 func (b *Book) note(sub *subject, o Opening) error {
@@ -384,21 +439,23 @@ func (b *Book) Subjects(fn func(Subject) bool) {
 // Counters visits every counter in memory, in no order.
 func (b *Book) Counters(fn func(CounterID, Counter)) {
 	for _, sub := range b.subjects {
-		for _, x := range sub.series {
-			for _, r := range x.rows {
-				fn(r.ID(), r.Counter())
-			}
+		for _, r := range sub.rows {
+			fn(r.ID(), r.Counter())
 		}
 	}
 }
 
 // Series visits the names of the bucket series of a subject in memory.
 func (b *Book) Series(s Subject, fn func(series string)) {
-	if sub := b.subjects[s]; sub != nil {
-		for _, x := range sub.series {
-			if x.number == 0 {
-				fn(x.name)
-			}
+	sub := b.subjects[s]
+	if sub == nil {
+		return
+	}
+	var last *series
+	for _, r := range sub.rows {
+		if r.in.number == 0 && r.in != last {
+			last = r.in
+			fn(r.in.name)
 		}
 	}
 }

@@ -11,7 +11,7 @@ type journal struct {
 	rows     []*Row              // changed or made, each once
 	before   []Row               // the rows as they were; fresh where they were not there
 	receipts map[string]*Receipt // as they were; nil where they were not there
-	openings map[*subject][]Opening
+	openings map[*subject]*opened
 }
 
 // Changes are what a batch changed in one Book: rows in no order, each once.
@@ -50,7 +50,7 @@ func (b *Book) Changes() Changes {
 	if len(j.openings) > 0 {
 		c.Openings = make(map[Subject][]Opening, len(j.openings))
 		for s := range j.openings {
-			c.Openings[s.id] = s.openings
+			c.Openings[s.id] = s.more.list
 		}
 	}
 	return c
@@ -81,7 +81,7 @@ func (b *Book) Rollback() {
 		}
 	}
 	for s, was := range j.openings {
-		s.openings = was
+		s.more = was
 	}
 	b.moved++
 	b.alerts = nil
@@ -89,8 +89,8 @@ func (b *Book) Rollback() {
 }
 
 func (b *Book) remove(r *Row) {
-	if i, ok := r.in.at(r.start); ok && r.in.rows[i] == r {
-		r.in.rows = slices.Delete(r.in.rows, i, i+1)
+	if i, ok := r.of.at(r.in.name, r.in.number, r.start); ok && r.of.rows[i] == r {
+		r.of.rows = slices.Delete(r.of.rows, i, i+1)
 		b.rows--
 	}
 }
@@ -143,25 +143,25 @@ func (b *Book) count(was, is *Receipt) {
 func (b *Book) setOpenings(sub *subject, o []Opening) {
 	if j := b.journal; j != nil {
 		if j.openings == nil {
-			j.openings = map[*subject][]Opening{}
+			j.openings = map[*subject]*opened{}
 		}
 		if _, ok := j.openings[sub]; !ok {
-			j.openings[sub] = sub.openings
+			j.openings[sub] = sub.more
 		}
 	}
-	sub.openings, sub.noted = o, true
+	sub.more = &opened{o}
 }
 
 // Restore puts stored state back into memory, as a backend does when it opens
 // an organization: its open reservations, and whatever its journal holds that
 // its checkpoint does not. Rows come back Dirty where dirty says so.
 func (b *Book) Restore(id CounterID, c Counter, dirty bool) {
-	x := b.subject(id.Subject).get(id.Series, id.Number)
-	i, ok := x.at(id.Start)
+	sub := b.subject(id.Subject)
+	i, ok := sub.at(id.Series, id.Number, id.Start)
 	if !ok {
-		b.insert(&Row{start: id.Start, in: x})
+		b.insert(&Row{start: id.Start, of: sub, in: b.kind(id.Series, id.Number)})
 	}
-	r := x.rows[i]
+	r := sub.rows[i]
 	r.set(c)
 	r.Dirty = r.Dirty || dirty
 	b.moved++
@@ -178,8 +178,7 @@ func (b *Book) RestoreReceipt(r *Receipt) {
 
 // RestoreOpenings is Restore for a subject's openings.
 func (b *Book) RestoreOpenings(s Subject, o []Opening) {
-	sub := b.subject(s)
-	sub.openings, sub.noted = o, true
+	b.subject(s).more = &opened{o}
 }
 
 // ForgetReceipt drops a receipt from memory that is saved and not open; an
@@ -218,16 +217,12 @@ func (b *Book) Evict(keep int) {
 }
 
 func (b *Book) drop(id Subject, sub *subject) {
-	n := 0
-	for _, x := range sub.series {
-		for _, r := range x.rows {
-			if r.Dirty {
-				return
-			}
+	for _, r := range sub.rows {
+		if r.Dirty {
+			return
 		}
-		n += len(x.rows)
 	}
-	b.rows -= n
+	b.rows -= len(sub.rows)
 	delete(b.subjects, id)
 }
 
@@ -237,10 +232,8 @@ func (b *Book) Remove(id CounterID) {
 	if sub == nil {
 		return
 	}
-	if x := sub.find(id.Series, id.Number); x != nil {
-		if i, ok := x.at(id.Start); ok {
-			b.remove(x.rows[i])
-			b.moved++
-		}
+	if i, ok := sub.at(id.Series, id.Number, id.Start); ok {
+		b.remove(sub.rows[i])
+		b.moved++
 	}
 }

@@ -6,7 +6,7 @@ import "time"
 // hour of UTC, which fold exactly into the days of every zone.
 const BucketWidth = 15 * time.Minute
 
-const quarterMicros = int64(BucketWidth / time.Microsecond)
+const bucketMicros = int64(BucketWidth / time.Microsecond)
 
 // Series of counters that are not limits. A limit's name never begins with
 // one of these marks and is never empty.
@@ -69,11 +69,11 @@ func covers(start, end, at int64) bool { return at >= start && (end == 0 || at <
 // BucketStart is the start of the usage bucket that holds instant at; both in
 // microseconds of Unix time.
 func BucketStart(at int64) int64 {
-	b := at / quarterMicros
-	if at%quarterMicros < 0 {
+	b := at / bucketMicros
+	if at%bucketMicros < 0 {
 		b--
 	}
-	return b * quarterMicros
+	return b * bucketMicros
 }
 
 // Micros is t as the storage counts time: microseconds of Unix time.

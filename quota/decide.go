@@ -219,22 +219,18 @@ func (b *Book) watch(op *Op, r *Row, e *Entry, bound Credits, s Subject) {
 	c := Counter{Used: r.used, Overage: r.overage}
 	for _, t := range e.Thresholds {
 		m := Mark{Start: e.Start, Threshold: t}
-		if r.marks != nil && slices.Contains(*r.marks, m) {
+		marks := r.marks()
+		if slices.Contains(marks, m) {
 			continue
 		}
 		if !t.passed(&c, bound) {
 			next = min(next, t.at(bound))
 			continue
 		}
-		var marks []Mark
-		if r.marks != nil {
-			marks = slices.Clone(*r.marks) // the old slice may be noted for a rollback
-		}
 		if len(marks) >= maxMarks {
 			marks = marks[1:]
 		}
-		marks = append(marks, m)
-		r.marks = &marks
+		r.mark(append(slices.Clone(marks), m))
 		b.alerts = append(b.alerts, Alert{
 			Org: b.org, Subject: s, Limit: e.Limit, Start: e.Start, End: e.End, Threshold: t,
 			Max: bound, Used: r.used, Overage: r.overage, At: op.At,
@@ -283,7 +279,7 @@ func (b *Book) countRefused(op *Op) error {
 		if c.Requests <= 0 {
 			continue
 		}
-		r, err := b.bucket(b.subject(c.Subject), c.Series, c.Bucket)
+		r, err := b.bucket(b.subject(c.Subject), c.Series, c.Bucket, &block{most: 1})
 		if err != nil {
 			return err
 		}
@@ -351,22 +347,21 @@ func (b *Book) heldAt(s Subject, e *Entry, at int64) (held Credits, err error) {
 func (b *Book) Open(s Subject, e Entry, was *Entry, at int64) error {
 	b.sweep(at)
 	sub := b.subject(s)
-	r, err := b.limit(sub, &e)
+	r, err := b.limit(sub, &e, &block{most: 1})
 	if err != nil || !r.fresh {
 		return err
 	}
 	if was != nil && e.End != 0 {
-		old, err := b.limit(sub, was)
+		old, err := b.limit(sub, was, &block{most: 1})
 		if err != nil {
 			return err
 		}
-		if old.marks != nil {
-			m := slices.Clone(*old.marks)
-			r.marks = &m
+		if m := old.marks(); m != nil {
+			r.mark(m)
 		}
 		if !was.Soft && covers(was.Start, was.End, e.Start) {
 			left := room(old.bound(was), old.used, old.overage, old.held)
-			r.ceiling = satAdd(satAdd(r.used, r.held), left)
+			r.cap(satAdd(satAdd(r.used, r.held), left))
 		}
 	}
 	r.max = r.bound(&e)

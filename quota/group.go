@@ -22,9 +22,8 @@ var calls = sync.Pool{New: func() any {
 	return c
 }}
 
-func newCall(op Op) *call {
+func newCall() *call {
 	c := calls.Get().(*call)
-	c.op = op
 	c.op.Result.Figures = c.figures[:0]
 	return c
 }

@@ -154,66 +154,65 @@ type Refund struct {
 // context's, and whatever the Source says of a caller that may not spend.
 // After ErrUnknownOutcome a retry with the same id settles what happened;
 // after every other error nothing was charged.
-func (l *Ledger) Charge(ctx context.Context, src Source, c Charge) (Decision, error) {
-	return l.admit(ctx, src, Op{Verb: VerbCharge, ID: c.ID, Amount: c.Amount, At: Micros(c.At)})
+func (l *Ledger) Charge(ctx context.Context, src Source, c Charge) (d Decision, err error) {
+	err = l.admit(ctx, src, &d, VerbCharge, c.ID, c.Amount, 0, Micros(c.At))
+	return d, err
 }
 
 // Reserve holds credits of every limit on the caller's chain, or of none.
 // Decision.ID is the reservation's id. Errors are those of Charge.
-func (l *Ledger) Reserve(ctx context.Context, src Source, r Reserve) (Decision, error) {
+func (l *Ledger) Reserve(ctx context.Context, src Source, r Reserve) (d Decision, err error) {
 	if r.TTL < time.Microsecond || r.TTL > MaxTTL {
-		return Decision{}, fmt.Errorf("quota: %w reservation: it lives %v; give more than 0, at most %v", ErrInvalid, r.TTL, MaxTTL)
+		return d, fmt.Errorf("quota: %w reservation: it lives %v; give more than 0, at most %v", ErrInvalid, r.TTL, MaxTTL)
 	}
 	if r.ID == "" {
 		r.ID = "hold_" + rand.Text()
 	}
-	return l.admit(ctx, src, Op{Verb: VerbReserve, ID: r.ID, Amount: r.Amount, TTL: int64(r.TTL / time.Microsecond), At: Micros(r.At)})
+	err = l.admit(ctx, src, &d, VerbReserve, r.ID, r.Amount, int64(r.TTL/time.Microsecond), Micros(r.At))
+	return d, err
 }
 
-func (l *Ledger) admit(ctx context.Context, src Source, op Op) (d Decision, err error) {
-	if op.ID != "" {
-		if err := CheckID(op.ID); err != nil {
-			return d, err
+func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, id string, amount Credits, ttl, at int64) error {
+	if id != "" {
+		if err := CheckID(id); err != nil {
+			return err
 		}
 	}
-	if op.Amount < 0 {
-		return d, fmt.Errorf("quota: %w amount: %s credits; an amount is never negative", ErrInvalid, op.Amount)
+	if amount < 0 {
+		return fmt.Errorf("quota: %w amount: %s credits; an amount is never negative", ErrInvalid, amount)
 	}
-	op.Keep = op.At + l.keep
-	if op.Verb == VerbReserve {
-		op.Keep += op.TTL
-	}
-	c := newCall(op)
+	c := newCall()
+	o := &c.op
+	o.Verb, o.ID, o.Amount, o.TTL, o.At, o.Keep = verb, id, amount, ttl, at, at+l.keep+ttl
 	for try := 0; try < maxStale; try++ {
 		chain, err := src.Chain(ctx, try > 0)
 		if err != nil {
 			c.free()
-			return d, err
+			return err
 		}
-		o := &c.op
 		o.Org, o.Settings, o.Caller = chain.Org, chain.Settings, chain.Caller
-		if o.Levels, err = chain.levels(c.levels[:0], o.At); err != nil {
+		if o.Levels, err = chain.levels(c.levels[:0], at); err != nil {
 			c.free()
-			return d, fmt.Errorf("quota: %s: %w", o.Verb, err)
+			return fmt.Errorf("quota: %s: %w", verb, err)
 		}
 		if kept, err := l.do(ctx, c); err != nil {
 			if !kept {
 				c.free()
 			}
-			return d, err
+			return err
 		}
 		if o.Result.Outcome == Stale {
 			continue
 		}
-		err = l.decide(&d, o)
+		err = l.decide(d, o)
 		if o.Result.Outcome == Refused {
-			l.counts.add(o.Org, ReasonLimit, o.Levels, o.At)
+			l.counts.add(o.Org, ReasonLimit, o.Levels, at)
 		}
 		c.free()
-		return d, err
+		return err
 	}
 	c.free()
-	return d, fmt.Errorf("quota: %s: %w: the records changed %d times while it was decided", op.Verb, ErrBusy, maxStale)
+	return fmt.Errorf("quota: %s: %w: the records changed %d times while it was decided", verb, ErrBusy, maxStale)
 }
 
 func (l *Ledger) do(ctx context.Context, c *call) (kept bool, err error) {
@@ -337,7 +336,9 @@ func (l *Ledger) settle(ctx context.Context, op Op) (d Decision, receipt *Receip
 		return d, nil, fmt.Errorf("quota: %w amount: %s credits; an amount is never negative", ErrInvalid, op.Amount)
 	}
 	op.Keep = op.At + l.keep
-	c := newCall(op)
+	c := newCall()
+	op.Result.Figures = c.op.Result.Figures
+	c.op = op
 	kept, err := l.do(ctx, c)
 	if err == nil {
 		receipt = c.op.Result.Receipt

@@ -48,12 +48,12 @@ const (
 // Entry is one limit in one window, with the bounds that the Ledger computed
 // from the records: whoever stores counters knows no periods, zones or tree.
 type Entry struct {
-	Limit      string
-	Number     uint32
-	Start, End int64   // microseconds of Unix time; both 0 where it never resets
 	Max        Credits // the limit's own Max
 	Extra      Credits // on top of it: a raise, a top-up
-	Soft       bool    // counts and reports, never refuses
+	Number     uint32
+	Soft       bool  // counts and reports, never refuses
+	Start, End int64 // microseconds of Unix time; both 0 where it never resets
+	Limit      string
 	Thresholds []Threshold
 }
 
@@ -61,11 +61,11 @@ type Entry struct {
 // instants in [From, Until), immutable, shared by every Op of that subject. It
 // is used with one store only, in which it remembers where its counters are.
 type Level struct {
-	From, Until int64 // microseconds of Unix time
-	Bucket      int64 // start of the usage bucket
-	Limits      []Entry
 	Subject     Subject
 	Sequence    uint32 // the highest Number ever given on this subject
+	From, Until int64  // microseconds of Unix time
+	Bucket      int64  // start of the usage bucket
+	Limits      []Entry
 
 	found found // guarded by whatever guards the Book
 }

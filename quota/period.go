@@ -343,6 +343,11 @@ func parsePeriod(data []byte) (Period, error) {
 	if !seen["unit"] {
 		return p, fmt.Errorf("no unit, want one such as \"month\" or \"never\": %w", ErrInvalid)
 	}
+	// No zone and no weekday is as long; and what was read can be written
+	// within the bound, however it is escaped.
+	if len(p.Zone) > maxZoneName || len(p.WeekStart) > maxZoneName {
+		return p, fmt.Errorf("zone or week_start is longer than %d bytes: %w", maxZoneName, ErrInvalid)
+	}
 	p.Anchor = p.Anchor.UTC()
 	return p, nil
 }

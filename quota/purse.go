@@ -5,37 +5,104 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
+	"time"
 )
 
-// Purse is a subject with its limits, as its record says them. It is immutable
-// and safe for concurrent use; it remembers the windows that it was last asked
-// for, so that charges of one window share them.
-type Purse struct {
-	subject  Subject
-	sequence uint32
-	limits   []Limit
-	level    atomic.Pointer[Level]
+// LimitSet is the limits of a subject, or of many that have the same: it is
+// immutable, safe for concurrent use, and remembers the windows that it was
+// last asked for.
+type LimitSet struct {
+	limits []Limit
+	most   uint32 // the highest Number
+	last   atomic.Pointer[windows]
 }
 
-// NewPurse makes the Purse of a subject. sequence is the highest Number ever
-// given on it. defaults are the thresholds of limits that name none. The
-// slices are kept and must not change. Errors wrap ErrInvalid.
-func NewPurse(s Subject, sequence uint32, limits []Limit, defaults []Threshold) (*Purse, error) {
+// windows are the limits' windows, right in [from, until).
+type windows struct {
+	from, until int64
+	entries     []Entry
+}
+
+// NewLimitSet makes a LimitSet. defaults are the thresholds of limits that
+// name none. Errors wrap ErrInvalid.
+func NewLimitSet(limits []Limit, defaults []Threshold) (*LimitSet, error) {
 	if len(limits) > MaxLimits {
-		return nil, fmt.Errorf("%w limits of %s: %d, at most %d", ErrInvalid, s, len(limits), MaxLimits)
+		return nil, fmt.Errorf("%w limits: %d, at most %d", ErrInvalid, len(limits), MaxLimits)
 	}
-	p := &Purse{subject: s, sequence: sequence, limits: make([]Limit, len(limits))}
-	copy(p.limits, limits)
-	for i := range p.limits {
-		l := &p.limits[i]
-		if l.Number == 0 || l.Number > sequence {
-			return nil, fmt.Errorf("%w limit %q of %s: number %d, want 1 to %d", ErrInvalid, l.Name, s, l.Number, sequence)
+	s := &LimitSet{limits: append([]Limit(nil), limits...)}
+	for i := range s.limits {
+		l := &s.limits[i]
+		if l.Number == 0 {
+			return nil, fmt.Errorf("%w limit %q: it has no number; numbers begin at 1", ErrInvalid, l.Name)
 		}
+		s.most = max(s.most, l.Number)
 		if l.Thresholds == nil {
 			l.Thresholds = defaults
 		}
 	}
+	return s, nil
+}
+
+func (s *LimitSet) at(at int64) (*windows, error) {
+	if w := s.last.Load(); w != nil && at >= w.from && at < w.until {
+		return w, nil
+	}
+	w := &windows{until: math.MaxInt64}
+	if len(s.limits) > 0 {
+		w.entries = make([]Entry, len(s.limits))
+	}
+	for i := range s.limits {
+		e, until, err := s.limits[i].Entry(time.UnixMicro(at).UTC())
+		if err != nil {
+			return nil, err
+		}
+		w.entries[i] = e
+		w.from = max(w.from, e.Start)
+		if r := s.limits[i].Raise; r != nil && Micros(r.Until) <= at {
+			w.from = max(w.from, Micros(r.Until)) // a clock that runs back meets the raise again
+		}
+		if !until.IsZero() {
+			w.until = min(w.until, Micros(until))
+		}
+	}
+	s.last.Store(w)
+	return w, nil
+}
+
+// Purse is a subject with its limits, as its record says them. It is immutable
+// and safe for concurrent use; it remembers the Level that it was last asked
+// for, so that charges of one window share it.
+type Purse struct {
+	subject  Subject
+	sequence uint32
+	set      *LimitSet
+	level    atomic.Pointer[Level]
+}
+
+// NewPurse makes the Purse of a subject. sequence is the highest Number ever
+// given on it. defaults are the thresholds of limits that name none. Errors
+// wrap ErrInvalid.
+func NewPurse(s Subject, sequence uint32, limits []Limit, defaults []Threshold) (*Purse, error) {
+	set, err := NewLimitSet(limits, defaults)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s, err)
+	}
+	p := new(Purse)
+	if err := p.Fill(s, sequence, set); err != nil {
+		return nil, err
+	}
 	return p, nil
+}
+
+// Fill makes a zero Purse, one that lies in a struct of the caller's or shares
+// its LimitSet with others, what NewPurse would make. Call it once, before the
+// Purse is used.
+func (p *Purse) Fill(s Subject, sequence uint32, set *LimitSet) error {
+	if set.most > sequence {
+		return fmt.Errorf("%w limits of %s: a limit has the number %d, the highest given is %d", ErrInvalid, s, set.most, sequence)
+	}
+	p.subject, p.sequence, p.set = s, sequence, set
+	return nil
 }
 
 // Subject is whose Purse this is.
@@ -47,34 +114,14 @@ func (p *Purse) Level(at int64) (*Level, error) {
 	if l := p.level.Load(); l != nil && at >= l.From && at < l.Until {
 		return l, nil
 	}
-	var l *Level
-	if len(p.limits) == 1 {
-		one := &struct { // a level and its entry side by side
-			Level
-			entry [1]Entry
-		}{}
-		l, one.Limits = &one.Level, one.entry[:]
-	} else {
-		l = &Level{Limits: make([]Entry, len(p.limits))}
+	w, err := p.set.at(at)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.subject, err)
 	}
-	l.Subject, l.Sequence, l.Bucket = p.subject, p.sequence, BucketStart(at)
-	l.From, l.Until = l.Bucket, l.Bucket+quarterMicros
-	t := Time(at)
-	if at == 0 {
-		t = t.UTC()
-	}
-	for i := range p.limits {
-		e, until, err := p.limits[i].Entry(t)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.subject, err)
-		}
-		l.Limits[i] = e
-		if e.Start > l.From && e.Start != 0 {
-			l.From = e.Start
-		}
-		if u := until; !u.IsZero() {
-			l.Until = min(l.Until, Micros(u))
-		}
+	b := BucketStart(at)
+	l := &Level{
+		Subject: p.subject, Sequence: p.sequence, Limits: w.entries, Bucket: b,
+		From: max(b, w.from), Until: min(b+bucketMicros, w.until),
 	}
 	p.level.Store(l)
 	return l, nil

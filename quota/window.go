@@ -74,8 +74,8 @@ func (p Period) WindowAt(t time.Time) (Window, error) {
 	switch {
 	case p.Unit != Hour:
 		c := clock{loc}
-		here := c.stretchAt(sec)
-		from, to := p.turn(c, c.furthest(sec, here))
+		wall, here := c.furthest(sec)
+		from, to := p.turn(c, wall)
 		start, end = c.first(from, here), c.first(to, here)
 	case p.Anchor.IsZero():
 		start, end = clock{loc}.hour(sec)
@@ -158,42 +158,49 @@ func floorDiv(a, b int64) int64 {
 type clock struct{ loc *time.Location }
 
 // stretch is a time, in Unix seconds from start up to and not including end,
-// through which a zone keeps one offset from UTC.
+// through which a zone keeps one offset from UTC. It need not be the whole of
+// that time.
 type stretch struct{ start, end, offset int64 }
 
+// stretchAt returns the stretch that starts at sec. What comes before is never
+// asked for: the start that ZoneBounds returns can lie before the zone's last
+// listed change, in time that had another offset.
 func (c clock) stretchAt(sec int64) stretch {
 	t := time.Unix(sec, 0).In(c.loc)
 	_, offset := t.Zone()
-	s := stretch{math.MinInt64, math.MaxInt64, int64(offset)}
-	start, end := t.ZoneBounds()
-	if !start.IsZero() {
-		s.start = start.Unix()
-	}
-	if !end.IsZero() {
+	s := stretch{sec, math.MaxInt64, int64(offset)}
+	if _, end := t.ZoneBounds(); !end.IsZero() {
 		s.end = end.Unix()
+	}
+	if s.end <= sec {
+		// On the last day of leap years ZoneBounds returns an end that has
+		// passed (golang/go#81583). No clock is changed on that day.
+		s.end = (floorDiv(sec, dayLength) + 1) * dayLength
 	}
 	return s
 }
 
 // furthest returns the latest reading that the clock has shown up to and with
-// the instant sec, which lies in the stretch here. It is the present reading
-// but for the hours after the clock was set back.
-func (c clock) furthest(sec int64, here stretch) int64 {
-	wall := sec + here.offset
-	for here.start > sec-2*maxOffset {
-		before := c.stretchAt(here.start - 1)
-		wall = max(wall, here.start-1+before.offset)
-		here = before
+// the instant sec: the present one, but for the hours after the clock was set
+// back. It also returns the stretch that sec lies in.
+func (c clock) furthest(sec int64) (wall int64, here stretch) {
+	// What was shown before cannot be ahead of what is shown now.
+	here = c.stretchAt(sec - 2*maxOffset)
+	wall = math.MinInt64
+	for here.end <= sec {
+		wall = max(wall, here.end-1+here.offset)
+		here = c.stretchAt(here.end)
 	}
-	return wall
+	return max(wall, sec+here.offset), here
 }
 
 // first returns the first instant at which the clock shows wall or a later
-// reading. The stretch here saves looking it up where it covers the day around.
-func (c clock) first(wall int64, here stretch) int64 {
+// reading. The stretch near saves a look into the zone where it is the right
+// one.
+func (c clock) first(wall int64, near stretch) int64 {
 	// No clock can show wall earlier than this.
 	earliest := wall - maxOffset
-	s := here
+	s := near
 	if earliest < s.start || earliest >= s.end {
 		s = c.stretchAt(earliest)
 	}
@@ -209,18 +216,18 @@ func (c clock) first(wall int64, here stretch) int64 {
 // hour returns the hour of the clock that the instant sec lies in, cut where
 // the clock was set forward or back by anything but whole hours.
 func (c clock) hour(sec int64) (start, end int64) {
-	here := c.stretchAt(sec)
-	start = floorDiv(sec+here.offset, hourLength)*hourLength - here.offset
-	end = start + hourLength
-	for s := here; start < s.start; {
-		before := c.stretchAt(s.start - 1)
-		if (before.offset-s.offset)%hourLength != 0 {
-			start = s.start
-			break
+	cut := int64(math.MinInt64)
+	s := c.stretchAt(sec - hourLength)
+	for s.end <= sec {
+		after := c.stretchAt(s.end)
+		if (after.offset-s.offset)%hourLength != 0 {
+			cut = s.end
 		}
-		s = before
+		s = after
 	}
-	for s := here; s.end < end; {
+	start = floorDiv(sec+s.offset, hourLength)*hourLength - s.offset
+	end = start + hourLength
+	for s.end < end {
 		after := c.stretchAt(s.end)
 		if (after.offset-s.offset)%hourLength != 0 {
 			end = s.end
@@ -228,5 +235,5 @@ func (c clock) hour(sec int64) (start, end int64) {
 		}
 		s = after
 	}
-	return start, end
+	return max(start, cut), end
 }

@@ -102,12 +102,14 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 	}
 	c := &e.own
 	ok, old := s.hasher.Verify(p, c.hash)
-	for i := 0; i < len(e.older) && !ok; i++ {
-		c = &e.older[i]
-		ok, old = s.hasher.Verify(p, c.hash)
+	if !ok {
+		for i := 0; i < len(e.about.older) && !ok; i++ {
+			c = &e.about.older[i]
+			ok, old = s.hasher.Verify(p, c.hash)
+		}
 	}
 	if !ok {
-		return Principal{}, &AuthError{Reason: string(reasonSecret), KeyID: e.node.ID}
+		return Principal{}, &AuthError{Reason: string(reasonSecret), KeyID: e.id()}
 	}
 	now := s.now()
 	at := now.UnixMicro()
@@ -119,13 +121,13 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 		if why == quota.ReasonDisabled || why == quota.ReasonExpired {
 			s.refuse(ctx, e, why, now)
 		}
-		return Principal{}, &AuthError{Reason: string(why), KeyID: e.node.ID}
+		return Principal{}, &AuthError{Reason: string(why), KeyID: e.id()}
 	}
-	if e.guarded && !allowed(e.node.AllowFrom, from) {
+	if e.guarded && !allowed(e.about.allowFrom, from) {
 		s.refuse(ctx, e, quota.ReasonAddress, now)
-		return Principal{}, &AddressError{KeyID: e.node.ID, Addr: from}
+		return Principal{}, &AddressError{KeyID: e.id(), Addr: from}
 	}
-	if e.rate != nil || e.above != nil {
+	if e.paced {
 		if err := s.allow(ctx, e, now); err != nil {
 			return Principal{}, err
 		}
@@ -134,7 +136,7 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 		s.used.note(ctx, e, now, from)
 	}
 	if old && e.rehashed.CompareAndSwap(false, true) {
-		s.rehash(ctx, e.node.Org, e.node.ID, c.serial, s.hasher.Hash(p))
+		s.rehash(ctx, e.org.id, e.id(), c.serial, s.hasher.Hash(p))
 	}
 	return Principal{c}, nil
 }
@@ -159,12 +161,12 @@ func (s *Service) allow(ctx context.Context, e *entry, now time.Time) error {
 		s.refuse(ctx, e, quota.ReasonRate, now)
 		return &RateError{Subject: sub, RetryAfter: wait}
 	}
-	if e.rate != nil {
-		wait, undo := take(e.rate, now)
+	if e.about.rate != nil {
+		wait, undo := take(e.about.rate, now)
 		if wait > 0 {
 			return refused(e.subject(), wait)
 		}
-		if a := e.above; a != nil {
+		if a := e.account.rate; a != nil {
 			if wait, _ := take(a, now); wait > 0 {
 				undo()
 				return refused(e.purses[1].Subject(), wait)
@@ -172,7 +174,7 @@ func (s *Service) allow(ctx context.Context, e *entry, now time.Time) error {
 		}
 		return nil
 	}
-	if wait, _ := take(e.above, now); wait > 0 {
+	if wait, _ := take(e.account.rate, now); wait > 0 {
 		return refused(e.purses[1].Subject(), wait)
 	}
 	return nil
@@ -180,7 +182,7 @@ func (s *Service) allow(ctx context.Context, e *entry, now time.Time) error {
 
 // refuse counts a request that was refused, on everyone that it belongs to.
 func (s *Service) refuse(ctx context.Context, e *entry, why quota.Reason, now time.Time) {
-	s.ledger.Refuse(ctx, e.chain, why, now)
+	s.ledger.Refuse(ctx, e.chain(), why, now)
 }
 
 // RequireScopes refuses a Principal that lacks one of the scopes, with a
@@ -191,12 +193,12 @@ func (s *Service) RequireScopes(ctx context.Context, p Principal, scopes ...stri
 		return ErrUnauthenticated
 	}
 	e := p.c.now.Load()
-	if e.node.Kind != KindKey {
+	if e.kind != KindKey {
 		return nil
 	}
 	var missing []string
 	for _, x := range scopes {
-		if _, ok := slices.BinarySearch(e.node.Scopes, x); !ok {
+		if _, ok := slices.BinarySearch(e.about.scopes, x); !ok {
 			missing = append(missing, x)
 		}
 	}
@@ -204,7 +206,7 @@ func (s *Service) RequireScopes(ctx context.Context, p Principal, scopes ...stri
 		return nil
 	}
 	s.refuse(ctx, e, quota.ReasonScope, s.now())
-	return &ScopeError{KeyID: e.node.ID, Missing: missing}
+	return &ScopeError{KeyID: e.id(), Missing: missing}
 }
 
 // rehash moves a secret to the newest pepper. It is a courtesy: where another

@@ -2,8 +2,11 @@ package saccount
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,33 +20,59 @@ import (
 // view is an organization or account as charges need it: shared by everything
 // below it, kept by its revision.
 type view struct {
+	id       string
 	revision int64
 	disabled bool
 	deleted  bool
-	purse    *quota.Purse
+	purse    quota.Purse
 	rate     *rate.Limiter // nil: none
 }
 
 // entry is a key or a member with all that a request of it needs, as read at
-// one moment. Immutable but for the notes in it. What every request looks at
-// stands together at its beginning.
+// one moment. Immutable but for the notes in it. There are as many as keys are
+// known, so it is kept small; what every request looks at stands first.
 type entry struct {
-	gen     *atomic.Uint64
-	read    uint64 // the generation that it was read under
-	expires int64  // microseconds; 0: never
-	barred  quota.Reason
-	own     cred         // a member's, or that of a key's newest secret
-	noted   atomic.Int64 // when the use was last noted, seconds
-	rate    *rate.Limiter
-	above   *rate.Limiter // the account's
-	guarded bool          // it has an allowlist
-	older   []cred        // of the secret before it, during an overlap
-	chain   quota.Chain
-	purses  [3]*quota.Purse
-
-	service  *Service
-	node     *node
+	gen      *atomic.Uint64
+	read     uint64       // the generation that it was read under
+	expires  int64        // microseconds; 0: never
+	noted    atomic.Int64 // when the use was last noted, seconds
+	kind     Kind
+	barred   bool // for the reason in about
+	guarded  bool // it has an allowlist
+	paced    bool // it or its account has a rate limit
 	rehashed atomic.Bool
+	own      cred // a member's, or that of a key's newest secret
+	settings int64
+	purses   [3]*quota.Purse
+	purse    quota.Purse // its own: the first of purses
+	org      *view
+	account  *view // of a key
+	about    *about
+	service  *Service
+}
+
+// about is what only some requests ask.
+type about struct {
+	name        string
+	environment string
+	scopes      []string
+	allowFrom   []netip.Prefix
+	barred      quota.Reason
+	older       []cred // of the secret before the newest, during an overlap
+	rate        *rate.Limiter
+}
+
+// id is the key's or member's id.
+func (e *entry) id() string { return e.subject().ID() }
+
+func (e *entry) subject() quota.Subject { return e.purse.Subject() }
+
+func (e *entry) chain() quota.Chain {
+	c := quota.Chain{Org: e.org.id, Settings: e.settings, Caller: e.subject(), Purses: e.purses[:]}
+	if e.account == nil {
+		c.Purses = e.purses[:2]
+	}
+	return c
 }
 
 // cred is one way to be the entry's caller: what a Principal points to.
@@ -57,14 +86,15 @@ type cred struct {
 // fresh reports whether nothing was changed since the entry was read.
 func (e *entry) fresh() bool { return e.gen.Load() == e.read }
 
-func (e *entry) subject() quota.Subject { return e.chain.Caller }
-
 // state says why the caller may not be let in at instant at; empty where it may.
 func (e *entry) state(at int64) quota.Reason {
-	if e.barred == "" && e.expires != 0 && at >= e.expires {
+	switch {
+	case e.barred:
+		return e.about.barred
+	case e.expires != 0 && at >= e.expires:
 		return quota.ReasonExpired
 	}
-	return e.barred
+	return ""
 }
 
 // Reasons that are told to the log and not counted.
@@ -110,7 +140,7 @@ func (s *Service) load(ctx context.Context, org string, kind Kind, id string, ol
 		return nil, ErrClosed
 	}
 	if old != nil {
-		org = old.node.Org
+		org = old.org.id
 	}
 	for {
 		// What is read counts under the generation from before the reading. Of
@@ -136,7 +166,7 @@ func (s *Service) load(ctx context.Context, org string, kind Kind, id string, ol
 		if err != nil {
 			return nil, err
 		}
-		if sure && old != nil && e.chain.Settings != old.chain.Settings {
+		if sure && old != nil && e.settings != old.settings {
 			// Another process changed something: what this one read before is old.
 			read = gen.Add(1)
 		}
@@ -153,38 +183,41 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	if l.Org == nil || n.Kind == KindKey && l.Account == nil {
 		return nil, fmt.Errorf("%s %q: what is above it is missing: %w", n.Kind, n.ID, quota.ErrCorrupt)
 	}
-	own, err := quota.NewPurse(n.subject(), n.Sequence, n.Limits, s.cfg.Thresholds)
+	e := &entry{service: s, kind: n.Kind, settings: l.Settings, guarded: len(n.AllowFrom) > 0}
+	e.about = &about{name: n.Name, environment: n.Environment, scopes: n.Scopes, allowFrom: n.AllowFrom}
+	set, err := s.limitSet(n.Limits)
 	if err != nil {
 		return nil, err
 	}
-	org, err := s.view(l.Org)
-	if err != nil {
+	if err := e.purse.Fill(n.subject(), n.Sequence, set); err != nil {
 		return nil, err
 	}
-	e := &entry{service: s, node: n, guarded: len(n.AllowFrom) > 0}
-	deleted, disabled := org.deleted || !n.Deleted.IsZero(), org.disabled || n.Disabled
-	purses := append(e.purses[:0], own)
-	var was *rate.Limiter
+	if e.org, err = s.view(l.Org); err != nil {
+		return nil, err
+	}
+	e.purses[0], e.purses[1] = &e.purse, &e.org.purse
+	deleted, disabled := e.org.deleted || !n.Deleted.IsZero(), e.org.disabled || n.Disabled
 	if old != nil {
-		was = old.rate
 		e.noted.Store(old.noted.Load())
 	}
 	if n.Kind == KindKey {
-		account, err := s.view(l.Account)
-		if err != nil {
+		if e.account, err = s.view(l.Account); err != nil {
 			return nil, err
 		}
-		deleted, disabled = deleted || account.deleted, disabled || account.disabled
-		purses = append(purses, account.purse)
-		e.rate, e.above = limiter(n.Rate, was), account.rate
+		e.purses[1], e.purses[2] = &e.account.purse, &e.org.purse
+		deleted, disabled = deleted || e.account.deleted, disabled || e.account.disabled
+		var was *rate.Limiter
+		if old != nil {
+			was = old.about.rate
+		}
+		e.about.rate = limiter(n.Rate, was)
+		e.paced = e.about.rate != nil || e.account.rate != nil
 	}
-	purses = append(purses, org.purse)
-	e.chain = quota.Chain{Org: n.Org, Settings: l.Settings, Caller: own.Subject(), Purses: purses}
 	switch {
 	case deleted:
-		e.barred = reasonDeleted
+		e.barred, e.about.barred = true, reasonDeleted
 	case disabled:
-		e.barred = quota.ReasonDisabled
+		e.barred, e.about.barred = true, quota.ReasonDisabled
 	}
 	if !n.Expires.IsZero() {
 		e.expires = n.Expires.UnixMicro()
@@ -195,15 +228,33 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	e.own.now.Store(e)
 	if last := len(n.Secrets) - 1; last >= 0 {
 		e.own.set(s, &n.Secrets[last])
-		e.older = make([]cred, last)
-		for i := range e.older {
-			e.older[i].now.Store(e)
-			e.older[i].set(s, &n.Secrets[i])
+		if last > 0 {
+			e.about.older = make([]cred, last)
+		}
+		for i := range e.about.older {
+			e.about.older[i].now.Store(e)
+			e.about.older[i].set(s, &n.Secrets[i])
 		}
 	}
-	// What is kept in memory for long is kept small.
-	n.Limits, n.Secrets, n.Record.Labels, n.Description = nil, nil, nil, ""
 	return e, nil
+}
+
+// limitSet gives the one LimitSet of these limits: the keys of a plan share it.
+func (s *Service) limitSet(limits []quota.Limit) (*quota.LimitSet, error) {
+	b, err := json.Marshal(limits)
+	if err != nil {
+		return nil, err
+	}
+	key := string(b)
+	hash := maphash.String(s.sets.seed, key)
+	if set, ok := s.sets.get(hash, key); ok {
+		return set, nil
+	}
+	set, err := quota.NewLimitSet(limits, s.cfg.Thresholds)
+	if err == nil {
+		s.sets.put(hash, key, set)
+	}
+	return set, err
 }
 
 func (c *cred) set(s *Service, x *secret) {
@@ -230,8 +281,12 @@ func (s *Service) view(r *Record) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{revision: r.Revision, disabled: r.Disabled, deleted: !r.Deleted.IsZero()}
-	if v.purse, err = quota.NewPurse(n.subject(), n.Sequence, n.Limits, s.cfg.Thresholds); err != nil {
+	v := &view{id: r.ID, revision: r.Revision, disabled: r.Disabled, deleted: !r.Deleted.IsZero()}
+	set, err := s.limitSet(n.Limits)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.purse.Fill(n.subject(), n.Sequence, set); err != nil {
 		return nil, err
 	}
 	var was *rate.Limiter
@@ -266,7 +321,7 @@ func (c *cred) Chain(ctx context.Context, fresh bool) (quota.Chain, error) {
 		}
 		e = next
 	}
-	return e.chain, nil
+	return e.chain(), nil
 }
 
 // reread reads the records again and checks that the caller may still spend:
@@ -275,24 +330,24 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 	s := e.service
 	var next *entry
 	var err error
-	if e.node.Kind == KindMember {
-		next, err = s.member(ctx, e.node.Org, e.node.ID, sure)
+	if e.kind == KindMember {
+		next, err = s.member(ctx, e.org.id, e.id(), sure)
 	} else {
-		next, err = s.key(ctx, e.node.ID, sure)
+		next, err = s.key(ctx, e.id(), sure)
 	}
 	if errors.Is(err, ErrNotFound) {
-		return nil, &AuthError{Reason: string(reasonDeleted), KeyID: e.node.ID}
+		return nil, &AuthError{Reason: string(reasonDeleted), KeyID: e.id()}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("saccount: read %s: %w", e.subject(), err)
 	}
 	at := s.now().UnixMicro()
 	why := next.state(at)
-	if why == "" && e.node.Kind == KindKey && !next.living(c.serial, at) {
+	if why == "" && e.kind == KindKey && !next.living(c.serial, at) {
 		why = reasonRotated
 	}
 	if why != "" {
-		return nil, &AuthError{Reason: string(why), KeyID: e.node.ID}
+		return nil, &AuthError{Reason: string(why), KeyID: e.id()}
 	}
 	c.now.Store(next)
 	return next, nil
@@ -303,8 +358,8 @@ func (e *entry) living(serial int, at int64) bool {
 	if e.own.serial == serial {
 		return e.own.ends == 0 || at < e.own.ends
 	}
-	for i := range e.older {
-		if c := &e.older[i]; c.serial == serial {
+	for i := range e.about.older {
+		if c := &e.about.older[i]; c.serial == serial {
 			return c.ends == 0 || at < c.ends
 		}
 	}
@@ -317,10 +372,10 @@ func (c *cred) ended(now time.Time) error {
 	e := c.now.Load()
 	at := now.UnixMicro()
 	if e.expires != 0 && at >= e.expires {
-		return &AuthError{Reason: string(quota.ReasonExpired), KeyID: e.node.ID}
+		return &AuthError{Reason: string(quota.ReasonExpired), KeyID: e.id()}
 	}
 	if c.ends != 0 && at >= c.ends && !e.living(c.serial, at) {
-		return &AuthError{Reason: string(reasonRotated), KeyID: e.node.ID}
+		return &AuthError{Reason: string(reasonRotated), KeyID: e.id()}
 	}
 	return nil
 }

@@ -18,50 +18,51 @@ type Principal struct{ c *cred }
 // IsZero reports whether the Principal is nobody.
 func (p Principal) IsZero() bool { return p.c == nil }
 
-func (p Principal) node() *node {
+// entry is the newest reading of who p is; of nobody, an empty one.
+func (p Principal) entry() *entry {
 	if p.c == nil {
-		return &node{}
+		return &entry{about: &about{}, org: &view{}, account: &view{}}
 	}
-	return p.c.now.Load().node
+	return p.c.now.Load()
 }
 
 // KeyID is the key's id, the handle to log; empty for a member.
 func (p Principal) KeyID() string {
-	if n := p.node(); n.Kind == KindKey {
-		return n.ID
+	if e := p.entry(); e.kind == KindKey {
+		return e.id()
 	}
 	return ""
 }
 
 // KeyName is the key's name; empty for a member.
 func (p Principal) KeyName() string {
-	if n := p.node(); n.Kind == KindKey {
-		return n.Name
+	if e := p.entry(); e.kind == KindKey {
+		return e.about.name
 	}
 	return ""
 }
 
 // Environment is the key's environment; empty for a member.
-func (p Principal) Environment() string { return p.node().Environment }
+func (p Principal) Environment() string { return p.entry().about.environment }
 
 // AccountID is the service account's id; empty for a member.
 func (p Principal) AccountID() string {
-	if n := p.node(); n.Kind == KindKey {
-		return n.Parent
+	if e := p.entry(); e.kind == KindKey {
+		return e.account.id
 	}
 	return ""
 }
 
 // MemberID is the member's id; empty for a key.
 func (p Principal) MemberID() string {
-	if n := p.node(); n.Kind == KindMember {
-		return n.ID
+	if e := p.entry(); e.kind == KindMember {
+		return e.id()
 	}
 	return ""
 }
 
 // OrgID is the organization's id.
-func (p Principal) OrgID() string { return p.node().Org }
+func (p Principal) OrgID() string { return p.entry().org.id }
 
 // Subject is the key or the member as a subject of counters.
 func (p Principal) Subject() quota.Subject {
@@ -72,11 +73,11 @@ func (p Principal) Subject() quota.Subject {
 }
 
 // Scopes are a copy of the key's scopes, sorted.
-func (p Principal) Scopes() []string { return slices.Clone(p.node().Scopes) }
+func (p Principal) Scopes() []string { return slices.Clone(p.entry().about.scopes) }
 
 // HasScope reports whether the key has the scope.
 func (p Principal) HasScope(scope string) bool {
-	_, ok := slices.BinarySearch(p.node().Scopes, scope)
+	_, ok := slices.BinarySearch(p.entry().about.scopes, scope)
 	return ok
 }
 
@@ -124,7 +125,10 @@ func (s *Service) Charge(ctx context.Context, p Principal, c Charge) (quota.Deci
 		return quota.Decision{}, err
 	}
 	d, err := s.ledger.Charge(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now})
-	return d, s.mark(err)
+	if err != nil {
+		err = s.mark(err)
+	}
+	return d, err
 }
 
 func (s *Service) spends(p Principal) (now time.Time, err error) {

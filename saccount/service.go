@@ -71,6 +71,7 @@ type Service struct {
 	keys    *cache[keyID, *entry]
 	members *cache[place, *entry]
 	views   *cache[place, *view]
+	sets    *cache[string, *quota.LimitSet]
 	gens    generations
 	used    *uses
 	closed  atomic.Bool
@@ -124,6 +125,7 @@ func New(store Store, cfg Config) (*Service, error) {
 		store:  store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
 		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
+		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

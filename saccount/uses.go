@@ -31,7 +31,7 @@ func newUses(s *Service) *uses { return &uses{service: s, waiting: map[string]To
 func (u *uses) note(ctx context.Context, e *entry, now time.Time, from netip.Addr) {
 	first := e.noted.Load() == 0
 	e.noted.Store(now.Unix())
-	t := Touch{Org: e.node.Org, Key: e.node.ID, Use: Use{At: Micro(now)}}
+	t := Touch{Org: e.org.id, Key: e.id(), Use: Use{At: Micro(now)}}
 	if from.IsValid() {
 		t.Use.Addr = from.Unmap().String()
 	}

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the windows that the tests of package quota compare with.
 
-Needs Python 3.9 or later and a time zone database (zoneinfo). Run it here:
+Needs Python 3.9 or later and a time zone database (zoneinfo), and takes some ten
+minutes. Run it here:
 
     python3 generate.py
 
