@@ -155,7 +155,7 @@ func (b *Book) setOpenings(sub *subject, o []Opening) {
 // Restore puts stored state back into memory, as a backend does when it opens
 // an organization: its open reservations, and whatever its journal holds that
 // its checkpoint does not. Rows come back Dirty where dirty says so.
-func (b *Book) Restore(id CounterID, c Counter, dirty bool) {
+func (b *Book) Restore(id CounterID, c Counter, dirty bool) *Row {
 	sub := b.subject(id.Subject)
 	i, ok := sub.at(id.Series, id.Number, id.Start)
 	if !ok {
@@ -165,6 +165,7 @@ func (b *Book) Restore(id CounterID, c Counter, dirty bool) {
 	r.set(c)
 	r.Dirty = r.Dirty || dirty
 	b.moved++
+	return r
 }
 
 // RestoreReceipt is Restore for a receipt.
@@ -226,13 +227,14 @@ func (b *Book) drop(id Subject, sub *subject) {
 	delete(b.subjects, id)
 }
 
-// Remove drops a counter, as a purge or a fold does.
+// Remove drops a counter, as a purge or a fold does. It is Dirty no more.
 func (b *Book) Remove(id CounterID) {
 	sub := b.subjects[id.Subject]
 	if sub == nil {
 		return
 	}
 	if i, ok := sub.at(id.Series, id.Number, id.Start); ok {
+		sub.rows[i].Dirty = false
 		b.remove(sub.rows[i])
 		b.moved++
 	}

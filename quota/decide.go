@@ -149,11 +149,12 @@ func (b *Book) admit(op *Op) error {
 	}
 	n = 0
 	for i, l := range op.Levels {
-		f := at[i]
-		if err := b.keep(l, f); err != nil {
-			return err
+		if err := b.keep(l, at[i]); err != nil {
+			return err // before anything was spent
 		}
-		for j, r := range f {
+	}
+	for i, l := range op.Levels {
+		for j, r := range at[i] {
 			b.touch(r)
 			if op.Verb == VerbReserve {
 				r.held += op.Amount

@@ -1,5 +1,7 @@
 package quota
 
+import "sync/atomic"
+
 // Verb is what an Op does.
 type Verb uint8
 
@@ -67,7 +69,30 @@ type Level struct {
 	Bucket      int64  // start of the usage bucket
 	Limits      []Entry
 
+	home  atomic.Pointer[Home]
 	found found // guarded by whatever guards the Book
+}
+
+// Home is what a backend keeps with a Level, so as not to look it up again: its
+// own place for the organization. Embed it in that, as the first field.
+type Home struct{ Of any }
+
+// Home is what SetHome left on the caller's own Level; nil where nothing was.
+func (op *Op) Home() any {
+	if len(op.Levels) == 0 {
+		return nil
+	}
+	if h := op.Levels[0].home.Load(); h != nil {
+		return h.Of
+	}
+	return nil
+}
+
+// SetHome leaves h for the next Op of the same caller. Safe for concurrent use.
+func (op *Op) SetHome(h *Home) {
+	if len(op.Levels) > 0 {
+		op.Levels[0].home.Store(h)
+	}
 }
 
 // Op is one operation on bounded counters: it applies wholly or not at all.

@@ -131,7 +131,7 @@ func New(store Store, cfg Config) (*Service, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
-		s.now = time.Now
+		s.now = new(clock).now
 	}
 	if s.random == nil {
 		s.random = rand.Reader

@@ -100,6 +100,9 @@ func (c *Counts) add(row *Row, room *int) error {
 	}
 	i, ok := c.Reasons.find(row.Reason)
 	if !ok {
+		if len(c.Reasons) == MaxReasons {
+			return fmt.Errorf("more than %d reasons of refusal: take a shorter range, and keep what varies by request out of reasons: %w", MaxReasons, quota.ErrInvalid)
+		}
 		if *room == 0 {
 			return fmt.Errorf("more than %d counts by point and reason: take fewer subjects, a shorter range or a wider step: %w", MaxRefusals, quota.ErrInvalid)
 		}

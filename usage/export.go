@@ -25,8 +25,8 @@ type Export struct {
 	Reasons []quota.Reason
 }
 
-// maxReasons bounds Export.Reasons.
-const maxReasons = 100
+// maxColumns bounds Export.Reasons.
+const maxColumns = 100
 
 // WriteCSV writes series, as Each gives them, as CSV (RFC 4180: commas, CRLF),
 // one row a point, streamed: what w has no room for is waited for, and one
@@ -138,8 +138,8 @@ func (e *Export) label(s quota.Subject) string {
 
 // reasons are those with a column.
 func (e *Export) reasons() ([]quota.Reason, error) {
-	if len(e.Reasons) > maxReasons {
-		return nil, fmt.Errorf("columns for %d reasons, at most %d: %w", len(e.Reasons), maxReasons, quota.ErrInvalid)
+	if len(e.Reasons) > maxColumns {
+		return nil, fmt.Errorf("columns for %d reasons, at most %d: %w", len(e.Reasons), maxColumns, quota.ErrInvalid)
 	}
 	all := []quota.Reason{quota.ReasonLimit, quota.ReasonRate, quota.ReasonScope, quota.ReasonAddress, quota.ReasonDisabled, quota.ReasonExpired}
 	for i, r := range e.Reasons {

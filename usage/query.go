@@ -14,8 +14,10 @@ const (
 	MaxPoints = 100_000
 	// MaxSubjects bounds the subjects of a query.
 	MaxSubjects = 10_000
-	// MaxRefusals bounds the counts by point and reason in an answer. Hosts
-	// name reasons of their own, and nothing else bounds how many.
+	// MaxReasons bounds the reasons of one sum: hosts name reasons of their
+	// own, and nothing else bounds how many.
+	MaxReasons = 1000
+	// MaxRefusals bounds the counts by point and reason in an answer.
 	MaxRefusals = 1_000_000
 
 	maxName      = 1024 // bytes of an organization's id, or a subject
@@ -182,13 +184,13 @@ func (p *plan) coarse(start, end int64) (bool, error) {
 // checkRange gives the range in microseconds, widened to whole buckets.
 func checkRange(from, to time.Time) (lo, hi int64, err error) {
 	if from.Before(minTime) || !from.Before(maxTime) {
-		return 0, 0, fmt.Errorf("From lies outside the years 1970 to 9899: %w", quota.ErrInvalid)
+		return 0, 0, fmt.Errorf("the range's From lies outside the years 1970 to 9899: %w", quota.ErrInvalid)
 	}
 	if to.Before(minTime) || to.After(maxTime) {
-		return 0, 0, fmt.Errorf("To lies outside the years 1970 to 9899: %w", quota.ErrInvalid)
+		return 0, 0, fmt.Errorf("the range's To lies outside the years 1970 to 9899: %w", quota.ErrInvalid)
 	}
 	if !from.Before(to) {
-		return 0, 0, fmt.Errorf("From is not before To: %w", quota.ErrInvalid)
+		return 0, 0, fmt.Errorf("the range's From is not before its To: %w", quota.ErrInvalid)
 	}
 	lo = quota.BucketStart(quota.Micros(from))
 	// The last instant before To decides: nanoseconds are finer than buckets.

@@ -16,8 +16,7 @@ const MaxDays = 40_000
 // charges of the organization wait for it.
 const foldMost = 1000
 
-// Retention says which buckets of an organization are old. Values, to be
-// checked by Retain.
+// Retention says which buckets of an organization are old. Retain checks it.
 type Retention struct {
 	// Org is the organization's id.
 	Org string

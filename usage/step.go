@@ -88,9 +88,6 @@ func newCalendar(step Step, zone, weekStart string) (calendar, error) {
 		c.loc = loc
 	}
 	unit := [...]quota.Unit{Hour: quota.Hour, Day: quota.Day, Week: quota.Week, Month: quota.Month}[step]
-	if step == QuarterHour {
-		unit = quota.Hour
-	}
 	c.period = quota.Period{Unit: unit, Zone: zone, WeekStart: weekStart}
 	return c, nil
 }

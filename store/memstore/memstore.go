@@ -32,7 +32,9 @@ type Store struct {
 
 type org struct {
 	mu    sync.Mutex
+	store *Store
 	id    string
+	home  quota.Home
 	book  *quota.Book
 	kinds [saccount.KindKey + 1]table
 	uses  map[string]saccount.Use
@@ -66,7 +68,9 @@ func (s *Store) org(id string) *org {
 	if o, ok := s.orgs.Load(id); ok {
 		return o.(*org)
 	}
-	o, _ := s.orgs.LoadOrStore(id, &org{id: id, book: quota.NewBook(id, nil), uses: map[string]saccount.Use{}})
+	made := &org{store: s, id: id, book: quota.NewBook(id, nil), uses: map[string]saccount.Use{}}
+	made.home.Of = made
+	o, _ := s.orgs.LoadOrStore(id, made)
 	return o.(*org)
 }
 
@@ -84,7 +88,11 @@ func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
 		return err
 	}
 	for _, op := range ops {
-		o := s.org(op.Org)
+		o, ok := op.Home().(*org)
+		if !ok || o.store != s || o.id != op.Org {
+			o = s.org(op.Org)
+			op.SetHome(&o.home)
+		}
 		o.mu.Lock()
 		o.book.Apply(op)
 		s.post(o)

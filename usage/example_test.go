@@ -1,0 +1,122 @@
+package usage_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/store/memstore"
+	"github.com/keypurse/keypurse/usage"
+)
+
+// charge is what a Ledger does for a request: it spends credits and counts the
+// request in the bucket of the moment.
+func charge(s *memstore.Store, at time.Time, amount string, subjects ...quota.Subject) {
+	credits, err := quota.ParseCredits(amount)
+	if err != nil {
+		panic(err)
+	}
+	op := &quota.Op{Verb: quota.VerbCharge, Org: "acme", At: quota.Micros(at), Amount: credits}
+	for _, subject := range subjects {
+		op.Levels = append(op.Levels, &quota.Level{Subject: subject, Bucket: quota.BucketStart(op.At)})
+	}
+	if err := s.Apply(context.Background(), []*quota.Op{op}); err != nil || op.Result.Outcome != quota.Applied {
+		panic(fmt.Sprint(err, op.Result))
+	}
+}
+
+func ExampleRead() {
+	ctx, s := context.Background(), memstore.New()
+	defer s.Close()
+	key, account := quota.NewSubject(quota.KindKey, "web"), quota.NewSubject(quota.KindAccount, "worker")
+	charge(s, time.Date(2026, 3, 28, 12, 0, 0, 0, time.UTC), "2.05", key, account)
+	charge(s, time.Date(2026, 3, 29, 21, 59, 0, 0, time.UTC), "0.5", key, account)
+
+	series, err := usage.Read(ctx, s, usage.Query{
+		Org:      "acme",
+		Subjects: []quota.Subject{account},
+		From:     time.Date(2026, 3, 27, 23, 0, 0, 0, time.UTC),
+		To:       time.Date(2026, 3, 30, 22, 0, 0, 0, time.UTC),
+		Step:     usage.Day,
+		Zone:     "Europe/Berlin",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, p := range series[0].Points {
+		fmt.Println(p.Start.Format(time.DateOnly), p.End.Sub(p.Start), p.Credits, p.Requests)
+	}
+	fmt.Println("total", series[0].Total.Credits)
+	// Output:
+	// 2026-03-28 24h0m0s 2.05 1
+	// 2026-03-29 23h0m0s 0.5 1
+	// 2026-03-30 24h0m0s 0 0
+	// total 2.55
+}
+
+func ExampleTotals() {
+	ctx, s := context.Background(), memstore.New()
+	defer s.Close()
+	key := quota.NewSubject(quota.KindKey, "web")
+	charge(s, time.Date(2026, 4, 30, 23, 59, 0, 0, time.UTC), "7", key)
+	now := time.Date(2026, 5, 20, 12, 0, 0, 0, time.UTC)
+	charge(s, now, "0.25", key)
+
+	window, err := quota.Period{Unit: quota.Month}.WindowAt(now)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	totals, err := usage.Totals(ctx, s, "acme", []quota.Subject{key}, window.Start, window.End)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(totals[0].Credits, "credits in", totals[0].Requests, "request")
+	// Output: 0.25 credits in 1 request
+}
+
+func ExampleWriteCSV() {
+	ctx, s := context.Background(), memstore.New()
+	defer s.Close()
+	key := quota.NewSubject(quota.KindKey, "web")
+	day := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	charge(s, day.Add(9*time.Hour), "12.5", key)
+
+	series := usage.Each(ctx, s, usage.Query{
+		Org: "acme", Subjects: []quota.Subject{key}, GroupBySubject: true,
+		From: day, To: day.AddDate(0, 0, 1), Step: usage.Day,
+	})
+	var out strings.Builder // an http.ResponseWriter, a file
+	err := usage.WriteCSV(&out, series, usage.Export{
+		Label: func(quota.Subject) string { return `=cmd|' /C calc'!A0` },
+	})
+	fmt.Print(strings.ReplaceAll(out.String(), "\r\n", "\n"), err)
+	// Output:
+	// subject,name,start,end,credits,requests,refused,refused_limit,refused_rate,refused_scope,refused_address,refused_disabled,refused_expired,refused_other,partial,coarse
+	// key:web,'=cmd|' /C calc'!A0,2026-05-01T00:00:00Z,2026-05-02T00:00:00Z,12.5,1,0,0,0,0,0,0,0,0,false,false
+	// <nil>
+}
+
+func ExampleRetain() {
+	ctx, s := context.Background(), memstore.New()
+	defer s.Close()
+	key := quota.NewSubject(quota.KindKey, "web")
+	made := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	charge(s, made.Add(9*time.Hour), "1", key)
+	charge(s, made.Add(10*time.Hour), "2", key)
+
+	folded, err := usage.Retain(ctx, s, usage.Retention{
+		Org: "acme", Zone: "Europe/Berlin", Since: made,
+		Keep: 90 * 24 * time.Hour,
+	}, made.AddDate(1, 0, 0))
+	fmt.Println(folded, "buckets folded", err)
+	totals, err := usage.Totals(ctx, s, "acme", []quota.Subject{key}, time.Time{}, time.Time{})
+	fmt.Println(totals[0].Credits, "credits", err)
+	// Output:
+	// 2 buckets folded <nil>
+	// 3 credits <nil>
+}
