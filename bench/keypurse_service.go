@@ -86,11 +86,7 @@ func (s *service) know(ctx context.Context, charge bool) error {
 
 // charge is one request: the token is checked and three levels are charged.
 func (s *service) charge(ctx context.Context, key int) error {
-	p, err := s.Authenticate(ctx, s.tokens[key], netip.Addr{})
-	if err != nil {
-		return err
-	}
-	d, err := s.Charge(ctx, p, saccount.Charge{Amount: 1})
+	_, d, err := s.AuthenticateAndCharge(ctx, s.tokens[key], netip.Addr{}, saccount.Charge{Amount: 1})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 // ErrExceeded is matched by the error that Decision.Err makes of a refusal.
 var ErrExceeded = errors.New("limit exceeded")
 
-const inlineFigures = 4
+const inlineFigures = 3
 
 // Decision is what became of a charge, a reservation or a settlement. A
 // refusal is a Decision, not an error. The zero Decision admits nothing.
@@ -28,11 +28,11 @@ type Decision struct {
 
 	refused uint64
 	levels  [MaxLevels]*Level
-	depth   int
 	receipt *Receipt
 	inline  [inlineFigures]Figure
-	n       int
 	more    []Figure
+	n       uint8
+	depth   uint8
 }
 
 // LimitStatus is the state of one limit in its window.
@@ -58,7 +58,7 @@ func (d *Decision) Refused() bool { return d.refused != 0 }
 // Limits are the states of every limit of the chain, the caller's own first,
 // the organization's last: after the operation, or as a refusal found them.
 func (d *Decision) Limits() []LimitStatus {
-	out := make([]LimitStatus, 0, d.n)
+	out := make([]LimitStatus, 0, int(d.n))
 	d.each(func(s LimitStatus) { out = append(out, s) })
 	return out
 }
@@ -98,7 +98,7 @@ func (d *Decision) figure(i int) Figure {
 func (d *Decision) each(fn func(LimitStatus)) {
 	i := 0
 	one := func(s Subject, e *Entry) {
-		if i < d.n {
+		if i < int(d.n) {
 			st := status(s, e, d.figure(i))
 			st.Requested, st.Refused = d.Requested, d.refused&(1<<i) != 0
 			fn(st)
@@ -133,7 +133,7 @@ func status(s Subject, e *Entry, f Figure) LimitStatus {
 
 // take fills the figures from a Result.
 func (d *Decision) take(f []Figure) {
-	d.n = len(f)
+	d.n = uint8(len(f)) // at most MaxLevels x MaxLimits
 	if len(f) <= inlineFigures {
 		copy(d.inline[:], f)
 		return

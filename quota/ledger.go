@@ -155,8 +155,14 @@ type Refund struct {
 // After ErrUnknownOutcome a retry with the same id settles what happened;
 // after every other error nothing was charged.
 func (l *Ledger) Charge(ctx context.Context, src Source, c Charge) (d Decision, err error) {
-	err = l.admit(ctx, src, &d, VerbCharge, c.ID, c.Amount, 0, Micros(c.At))
+	err = l.ChargeInto(ctx, src, c, &d)
 	return d, err
+}
+
+// ChargeInto is Charge with the Decision, which must be zero, in the caller's
+// memory: a Decision is large enough to feel its copies.
+func (l *Ledger) ChargeInto(ctx context.Context, src Source, c Charge, d *Decision) error {
+	return l.admit(ctx, src, d, VerbCharge, c.ID, c.Amount, 0, Micros(c.At))
 }
 
 // Reserve holds credits of every limit on the caller's chain, or of none.
@@ -243,7 +249,7 @@ func (l *Ledger) decide(d *Decision, o *Op) error {
 	default:
 		return o.err()
 	}
-	d.depth = copy(d.levels[:], o.Levels)
+	d.depth = uint8(copy(d.levels[:], o.Levels))
 	d.take(res.Figures)
 	return nil
 }

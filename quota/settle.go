@@ -131,7 +131,9 @@ func (b *Book) renew(op *Op) error {
 		return err
 	}
 	c := r.copy()
-	c.Expires = max(r.Expires, op.At+op.TTL)
+	// All its life together is bounded like its first part: what it was
+	// admitted in is kept only so long.
+	c.Expires = max(r.Expires, min(op.At+op.TTL, r.At+maxTTL))
 	c.Keep = max(r.Keep, op.Keep, c.Expires+day)
 	if c.Expires != r.Expires {
 		b.put(c)

@@ -119,13 +119,12 @@ type Charge struct {
 // Decision that is not Allowed and names every limit that stood in the way.
 // Errors: ErrUnauthenticated where the key was disabled, deleted, rotated away
 // or expired since, and those of quota.Ledger.Charge.
-func (s *Service) Charge(ctx context.Context, p Principal, c Charge) (quota.Decision, error) {
+func (s *Service) Charge(ctx context.Context, p Principal, c Charge) (d quota.Decision, err error) {
 	now, err := s.spends(p)
 	if err != nil {
-		return quota.Decision{}, err
+		return d, err
 	}
-	d, err := s.ledger.Charge(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now})
-	if err != nil {
+	if err = s.ledger.ChargeInto(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now}, &d); err != nil {
 		err = s.mark(err)
 	}
 	return d, err
