@@ -1,6 +1,9 @@
 package quota
 
-import "slices"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Loader reads what a Book does not have in memory. Its methods are called
 // with the Book's own lock held and must not call the Book back. An error of a
@@ -74,7 +77,8 @@ type series struct {
 
 // Row is a counter in memory.
 type Row struct {
-	// What every charge looks at stands first.
+	// What every charge looks at stands first. in never changes: see Warm.
+	in      *series
 	used    Credits
 	held    Credits
 	overage Credits
@@ -88,7 +92,6 @@ type Row struct {
 	fresh bool // not yet part of its subject
 	noted bool // fresh: opened with earlier spending
 	rare  *rare
-	in    *series
 	of    *subject
 	start int64
 	end   int64 // limits only; 0 where it never resets
@@ -168,7 +171,8 @@ type found struct {
 	book  *Book
 	moved uint64
 	rows  []*Row
-	few   [2]*Row // where rows lie, mostly
+	// few is the first of rows again, for Warm, which holds no lock.
+	few [2]atomic.Pointer[Row]
 }
 
 func (b *Book) subject(s Subject) *subject {
@@ -361,7 +365,12 @@ func (b *Book) find(l *Level) ([]*Row, error) {
 
 func (b *Book) remembers(l *Level, rows []*Row) {
 	l.found.book, l.found.moved = b, b.moved
-	l.found.rows = append(l.found.few[:0], rows...)
+	l.found.rows = rows
+	for i := range l.found.few {
+		if i < len(rows) {
+			l.found.few[i].Store(rows[len(rows)-1-i])
+		}
+	}
 }
 
 // keep makes a Level's fresh counters part of the Book.

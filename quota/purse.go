@@ -108,13 +108,18 @@ func (p *Purse) Fill(s Subject, sequence uint32, set *LimitSet) error {
 // Subject is whose Purse this is.
 func (p *Purse) Subject() Subject { return p.subject }
 
-// Warm asks the processor for the Purse's Level, which the charge that follows
-// needs, while the caller does something else. What it returns means nothing.
-func (p *Purse) Warm() int64 {
-	if l := p.level.Load(); l != nil {
-		return l.Until
+// Warm brings what a charge of the Purse will need into the processor's cache
+// while the caller does something else; it decides nothing.
+func (p *Purse) Warm() {
+	l := p.level.Load()
+	if l == nil || l.Until == 0 {
+		return
 	}
-	return 0
+	for i := range l.found.few {
+		if r := l.found.few[i].Load(); r != nil && r.in == nil {
+			return // never: reading it is the point
+		}
+	}
 }
 
 // Level gives the windows of the limits at instant at, microseconds of Unix

@@ -122,7 +122,11 @@ func (s *Service) authenticate(ctx context.Context, token string, from netip.Add
 		}
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", err)
 	}
-	e.purse.Warm()
+	for _, purse := range e.purses {
+		if purse != nil {
+			purse.Warm()
+		}
+	}
 	c := &e.own
 	ok, old := s.hasher.Verify(p, c.hash)
 	if !ok {

@@ -74,6 +74,21 @@ func (s *Store) org(id string) *org {
 	return o.(*org)
 }
 
+// spins is how often lock looks again before it waits: about as long as a few
+// charges take.
+const spins = 400
+
+// lock takes the organization's lock. A charge holds it for far less than it
+// costs to put a goroutine to sleep and wake it, so it looks a few times first.
+func (o *org) lock() {
+	for range spins {
+		if o.mu.TryLock() {
+			return
+		}
+	}
+	o.mu.Lock()
+}
+
 // known is org, without making one.
 func (s *Store) known(id string) *org {
 	if o, ok := s.orgs.Load(id); ok {
@@ -93,7 +108,7 @@ func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
 			o = s.org(op.Org)
 			op.SetHome(&o.home)
 		}
-		o.mu.Lock()
+		o.lock()
 		o.book.Apply(op)
 		s.post(o)
 		o.mu.Unlock()
