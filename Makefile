@@ -38,3 +38,14 @@ vuln:
 	@for m in . ; do $(GO) -C $$m run $(GOVULNCHECK) ./... > .vuln.out 2>&1; code=$$?; \
 	if grep -q 'Your code is affected by' .vuln.out; then cat .vuln.out; rm -f .vuln.out; exit 1; \
 	elif [ $$code -ne 0 ]; then echo "make vuln: the vulnerability database cannot be reached; not checked"; fi; rm -f .vuln.out; done
+
+FUZZTIME ?= 10s
+fuzz: ## every fuzz target for FUZZTIME
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+bench: ## floors, peers and keypurse in one run; writes bench/RESULTS.md
+	cd bench && $(GO) run ./cmd/bench
+
+bench-quick: ## a smoke test of the same
+	cd bench && $(GO) run ./cmd/bench -quick
