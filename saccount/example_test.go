@@ -1,0 +1,135 @@
+package saccount_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/store/memstore"
+)
+
+// A service account with 500 credits a month, and a request that costs some.
+func Example() {
+	ctx := context.Background()
+	svc, err := saccount.New(memstore.New(), saccount.Config{
+		Prefix: "acme_live",
+		Now:    func() time.Time { return time.Date(2026, 3, 10, 12, 0, 0, 0, time.UTC) },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer svc.Close()
+
+	const alice = saccount.Actor("user:alice")
+	org, err := svc.CreateOrg(ctx, alice, saccount.OrgSpec{Name: "Acme"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	account, err := svc.CreateAccount(ctx, alice, org.ID, saccount.AccountSpec{
+		Name:   "Production Worker",
+		Limits: saccount.Limits{"": saccount.NewLimit(500*quota.Credit, quota.Period{Unit: quota.Month})},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	token, key, err := svc.CreateKey(ctx, alice, org.ID, account.ID, saccount.KeySpec{Name: "Production API Key - Backend Service"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(key.Masked == token.Masked(), strings.HasPrefix(token.Reveal(), token.Masked()))
+
+	caller, err := svc.Authenticate(ctx, token.Reveal(), netip.MustParseAddr("203.0.113.7"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, cost := range []quota.Credits{499 * quota.Credit, 2 * quota.Credit} {
+		d, err := svc.Charge(ctx, caller, saccount.Charge{Amount: cost})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		left, _ := d.Remaining()
+		fmt.Println("allowed:", d.Allowed, "remaining:", left)
+	}
+	// Output:
+	// true true
+	// allowed: true remaining: 1
+	// allowed: false remaining: 1
+}
+
+// A cost that is not known before the work is done.
+func ExampleService_Reserve() {
+	ctx := context.Background()
+	svc, _ := saccount.New(memstore.New(), saccount.Config{})
+	defer svc.Close()
+	_, _ = svc.CreateOrg(ctx, "user:alice", saccount.OrgSpec{ID: "acme"})
+	_, _ = svc.CreateMember(ctx, "user:alice", "acme", saccount.MemberSpec{
+		ID: "bob", Limits: saccount.Limits{"": saccount.NewLimit(10*quota.Credit, quota.Period{})},
+	})
+	bob, err := svc.Member(ctx, "acme", "bob") // signed in by the host
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	held, d, err := svc.Reserve(ctx, bob, saccount.Reserve{Amount: 8 * quota.Credit, TTL: time.Minute})
+	if err != nil || !d.Allowed {
+		fmt.Println(err, d.Err())
+		return
+	}
+	d, err = held.Commit(ctx, 3*quota.Credit) // or held.Release(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	left, _ := d.Remaining()
+	fmt.Println(left)
+	// Output: 7
+}
+
+// In an update what is left out is unchanged, and limits go by name.
+func ExampleService_UpdateAccount() {
+	ctx := context.Background()
+	svc, _ := saccount.New(memstore.New(), saccount.Config{})
+	defer svc.Close()
+	_, _ = svc.CreateOrg(ctx, "user:alice", saccount.OrgSpec{ID: "acme", Zone: "Europe/Berlin"})
+	a, _ := svc.CreateAccount(ctx, "user:alice", "acme", saccount.AccountSpec{
+		Name: "CI pipeline",
+		Limits: saccount.Limits{
+			"day":   saccount.NewLimit(10*quota.Credit, quota.Period{Unit: quota.Day}),
+			"month": saccount.NewLimit(100*quota.Credit, quota.Period{Unit: quota.Month}),
+		},
+	})
+	raised := 200 * quota.Credit
+	a, err := svc.UpdateAccount(ctx, "user:alice", "acme", a.ID, saccount.Update{Limits: saccount.Limits{
+		"day":   nil,                                                             // removed
+		"month": {Max: &raised},                                                  // its period stays
+		"hour":  saccount.NewLimit(quota.Credit, quota.Period{Unit: quota.Hour}), // new
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, l := range a.Limits {
+		fmt.Println(l.Name, l.Max, l.Period)
+	}
+	// Output:
+	// hour 1 hourly, Europe/Berlin
+	// month 200 monthly, Europe/Berlin
+}
+
+// The public records are JSON without secrets.
+func ExampleKey() {
+	b, _ := json.Marshal(saccount.Key{ID: "0123456789abcdef", Name: "Backend", Masked: "acme_live_0123456789abcdef", Status: saccount.StatusActive})
+	fmt.Println(string(b))
+	// Output: {"id":"0123456789abcdef","account":"","org":"","name":"Backend","masked":"acme_live_0123456789abcdef","status":"active","created":"0001-01-01T00:00:00Z","revision":0}
+}
