@@ -227,6 +227,16 @@ func (b *Book) drop(id Subject, sub *subject) {
 	delete(b.subjects, id)
 }
 
+// Row gives a counter that is in memory, or nil.
+func (b *Book) Row(id CounterID) *Row {
+	if sub := b.subjects[id.Subject]; sub != nil {
+		if i, ok := sub.at(id.Series, id.Number, id.Start); ok {
+			return sub.rows[i]
+		}
+	}
+	return nil
+}
+
 // Remove drops a counter, as a purge or a fold does. It is Dirty no more.
 func (b *Book) Remove(id CounterID) {
 	sub := b.subjects[id.Subject]

@@ -147,12 +147,12 @@ func (b *Book) admit(op *Op) error {
 		res.Outcome = Overflow
 		return nil
 	}
-	n = 0
-	for i, l := range op.Levels {
+	for i, l := range op.Levels { // whatever can fail comes before the first change
 		if err := b.keep(l, at[i]); err != nil {
-			return err // before anything was spent
+			return err
 		}
 	}
+	n = 0
 	for i, l := range op.Levels {
 		for j, r := range at[i] {
 			b.touch(r)
