@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/keypurse/keypurse/apikey"
 	"github.com/keypurse/keypurse/bench/internal/fixture"
@@ -15,6 +17,17 @@ import (
 	"github.com/keypurse/keypurse/store"
 	"github.com/keypurse/keypurse/store/memstore"
 )
+
+// clock is what keypurse goes by: the real one, or an instant of the past while
+// history is made.
+type clock struct{ past atomic.Pointer[time.Time] }
+
+func (c *clock) now() time.Time {
+	if t := c.past.Load(); t != nil {
+		return *t
+	}
+	return time.Now()
+}
 
 // service is keypurse with a tree of keys, each of which, its account and its
 // organization has a limit that resets and that no case reaches.
@@ -35,8 +48,10 @@ func config() saccount.Config {
 }
 
 // newService makes the tree of a shape on an empty store.
-func newService(ctx context.Context, st store.Store, shape fixture.Shape) (*service, error) {
-	svc, err := saccount.New(st, config())
+func newService(ctx context.Context, st store.Store, shape fixture.Shape, now func() time.Time) (*service, error) {
+	cfg := config()
+	cfg.Now = now
+	svc, err := saccount.New(st, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -96,10 +111,24 @@ func (s *service) charge(ctx context.Context, key int) error {
 	return nil
 }
 
+// live charges every key once an hour for so many days that are over.
+func (s *service) live(ctx context.Context, c *clock, days int) error {
+	defer c.past.Store(nil)
+	start := time.Now().Add(-time.Duration(days) * 24 * time.Hour)
+	for hour := range days * 24 {
+		at := start.Add(time.Duration(hour) * time.Hour)
+		c.past.Store(&at)
+		if err := s.know(ctx, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *service) Close() error { return errors.Join(s.Service.Close(), s.store.Close()) }
 
 func inMemory(ctx context.Context, env harness.Env, shape fixture.Shape, charge bool) (*service, error) {
-	s, err := newService(ctx, memstore.New(), cut(env, shape))
+	s, err := newService(ctx, memstore.New(), cut(env, shape), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -131,6 +160,27 @@ func ourCharge(work string, shape fixture.Shape, callers int) harness.Case {
 			s, err := inMemory(ctx, env, shape, true)
 			if err != nil {
 				return nil, err
+			}
+			return &harness.Running{Close: s.Close, Op: func(w, i int) error {
+				return s.charge(ctx, fixture.Pick(w, i, len(s.tokens)))
+			}}, nil
+		}}
+}
+
+// ourChargeInHistory is ourCharge on a store that has a year of usage.
+func ourChargeInHistory(work string, shape fixture.Shape, days int) harness.Case {
+	return harness.Case{Work: work, Who: whoKeypurse, Sample: 16,
+		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
+			var c clock
+			s, err := newService(ctx, memstore.New(), cut(env, shape), c.now)
+			if err != nil {
+				return nil, err
+			}
+			if env.Quick {
+				days = min(days, 3)
+			}
+			if err := s.live(ctx, &c, days); err != nil {
+				return nil, errors.Join(err, s.Close())
 			}
 			return &harness.Running{Close: s.Close, Op: func(w, i int) error {
 				return s.charge(ctx, fixture.Pick(w, i, len(s.tokens)))

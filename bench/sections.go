@@ -157,6 +157,9 @@ func durableCases(harness.Env) []harness.Case {
 	return []harness.Case{
 		diskSync(workDurable(1)),
 		boltUpdate(workDurable(1), whoUpdate, hot, 1, 0, false),
+		ourDurable(workDurable(1), hot, 1, 0),
+		ourDurable(workDurable(64), hot, 64, 0),
+		ourDurable(workDurable(256), hot, 256, 0),
 		boltUpdate(workDurable(1), whoUpdateUse, hot, 1, 0, true),
 		boltUpdate(workDurable(64), whoUpdate, hot, 64, 0, false),
 		boltProbe(workDurable(1), hot, 1),
@@ -166,7 +169,10 @@ func durableCases(harness.Env) []harness.Case {
 }
 
 func betterAuthCases(harness.Env) []harness.Case {
-	return []harness.Case{betterAuth(workBetterAuth, 32, 1_000)}
+	return []harness.Case{
+		betterAuth(workBetterAuth, 32, 1_000),
+		ourDurable(workBetterAuth, fixture.Shape{Keys: 1_000, Accounts: 10, Orgs: 1}, 32, 0),
+	}
 }
 
 func growthCases(harness.Env) (cs []harness.Case) {
@@ -174,15 +180,22 @@ func growthCases(harness.Env) (cs []harness.Case) {
 		keys, orgs, days := growKeys[i], growOrgs[i], growDays[i]
 		cs = append(cs,
 			floorAuthenticate(workGrowth(growAuthKeys, keys), keysShape(keys), 1),
+			ourAuthenticate(workGrowth(growAuthKeys, keys), keysShape(keys), 1),
 			floorCharge(workGrowth(growMemoryKeys, keys), keysShape(keys), 1),
+			ourCharge(workGrowth(growMemoryKeys, keys), keysShape(keys), 1),
 			floorCharge(workGrowth(growMemoryOrgs, orgs), orgsShape(orgs), 1),
+			ourCharge(workGrowth(growMemoryOrgs, orgs), orgsShape(orgs), 1),
 			floorCharge(workGrowth(growMemoryDays, days), past, 1), // it keeps no history
+			ourChargeInHistory(workGrowth(growMemoryDays, days), past, days),
 			boltUpdate(workGrowth(growDurableKeys, keys), whoFloor, keysShape(keys), 1, 0, true),
+			ourDurable(workGrowth(growDurableKeys, keys), keysShape(keys), 1, 0),
 			boltUpdate(workGrowth(growDurableOrgs, orgs), whoFloor, orgsShape(orgs), 1, 0, true),
+			ourDurable(workGrowth(growDurableOrgs, orgs), orgsShape(orgs), 1, 0),
 			boltUpdate(workGrowth(growDurableDays, days), whoFloor, past, 1, days, true),
+			ourDurable(workGrowth(growDurableDays, days), past, 1, days),
 		)
 	}
-	return cs
+	return append(cs, ourMemory(workPerKey, keysShape(100_000)), ourOpen(workOpen, keysShape(1_000_000)))
 }
 
 func plural(n int, what string) string {

@@ -294,10 +294,39 @@ func (b *Book) limit(sub *subject, e *Entry, k *block) (*Row, error) {
 		r.noted = true
 		r.used, r.held = satAdd(r.used, c.Used), satAdd(r.held, c.Held)
 	})
-	if err == nil {
-		r.max = r.bound(e)
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	r.max = r.bound(e)
+	return r, b.inherit(r)
+}
+
+// maxFormer bounds the earlier periods whose alerts are looked for.
+const maxFormer = 32
+
+// inherit notes with a fresh counter what alerted in the window that began at
+// the same instant, under the numbers that the limit had before: a threshold
+// alerts once in it, however often its period is set anew.
+func (b *Book) inherit(r *Row) error {
+	for n := r.in.number - 1; n > 0 && r.in.number-n <= maxFormer; n-- {
+		old, err := b.row(r.of, r.in.name, n, r.start)
+		if err != nil {
+			return err
+		}
+		if old == nil || old.end == 0 {
+			continue
+		}
+		marks := r.marks()
+		for _, m := range old.marks() {
+			if m.Start == r.start && !slices.Contains(marks, m) {
+				marks = append(slices.Clone(marks), m)
+			}
+		}
+		if len(marks) > 0 {
+			r.mark(marks)
+		}
+	}
+	return nil
 }
 
 // eachUsage visits the usage of a subject in [from, to), folded days included;
@@ -366,6 +395,9 @@ func (b *Book) find(l *Level) ([]*Row, error) {
 func (b *Book) remembers(l *Level, rows []*Row) {
 	l.found.book, l.found.moved = b, b.moved
 	l.found.rows = rows
+	for i := range l.Limits {
+		rows[i].requests = 0 // the thresholds may be others than those it was computed from
+	}
 	for i := range l.found.few {
 		if i < len(rows) {
 			l.found.few[i].Store(rows[len(rows)-1-i])
@@ -416,6 +448,9 @@ func (b *Book) note(sub *subject, o Opening) error {
 	old, err := b.openings(sub)
 	if err != nil {
 		return err
+	}
+	if slices.Contains(old, o) {
+		return nil // a counter that was purged, and is there again
 	}
 	next := append(slices.Clone(old), o)
 	if len(next) > maxOpenings {

@@ -240,8 +240,8 @@ func (b *Book) watch(op *Op, r *Row, e *Entry, bound Credits, s Subject) {
 	r.requests = int64(next)
 }
 
-// maxMarks bounds the thresholds remembered with one counter: those of its own
-// window and, behind them, those of the windows it took over.
+// maxMarks bounds the thresholds remembered with one counter: more than one
+// limit can have, because they may be set anew within a window.
 const maxMarks = 4 * MaxThresholds
 
 // at is the least amount spent that can pass the threshold, rounded down: a
@@ -356,9 +356,6 @@ func (b *Book) Open(s Subject, e Entry, was *Entry, at int64) error {
 		old, err := b.limit(sub, was, &block{most: 1})
 		if err != nil {
 			return err
-		}
-		if m := old.marks(); m != nil {
-			r.mark(m)
 		}
 		if !was.Soft && covers(was.Start, was.End, e.Start) {
 			left := room(old.bound(was), old.used, old.overage, old.held)

@@ -3,6 +3,7 @@ package quota
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 )
 
@@ -153,6 +154,9 @@ func (g *group) run() {
 		}
 		clear(ops)
 		close(b.ready)
+		// Those who were answered mostly ask again at once: let them come to
+		// the next batch together, instead of the first of them alone.
+		runtime.Gosched()
 	}
 }
 

@@ -82,6 +82,7 @@ func (b *Book) commit(op *Op) error {
 			}
 			spend(row, !e.Soft)
 			b.watch(op, row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject)
+			row.requests = 0 // computed from thresholds that may not be the limit's any more
 		}
 	}
 	for _, row := range t.later {
@@ -195,6 +196,7 @@ func (b *Book) refund(op *Op) error {
 		b.put(&Receipt{
 			ID: op.ID, Verb: VerbRefund, Caller: op.Caller, Of: op.Of, Amount: op.Amount,
 			At: op.At, Keep: op.Keep, Figures: append([]Figure(nil), res.Figures...),
+			Levels: r.Levels, // so that a retry is answered with the same limits
 		})
 	}
 	return nil

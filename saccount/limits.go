@@ -77,8 +77,10 @@ func setLimit(n *node, name string, spec *LimitSpec, zone string, now time.Time)
 		n.setLimit(l)
 		return nil, nil
 	}
+	// What was raised or topped up was the old period's: kept, it would come on
+	// top of what the old limit had left.
 	n.Sequence++
-	l.Number, l.TopUps = n.Sequence, nil
+	l.Number, l.TopUps, l.Raise = n.Sequence, nil, nil
 	e, _, err := l.Entry(now)
 	if err != nil {
 		return nil, limitErr(err)
@@ -124,10 +126,10 @@ func (s *Service) TopUp(ctx context.Context, by Actor, org string, kind Kind, id
 		}
 		kept := make([]quota.TopUp, 0, len(l.TopUps)+1)
 		for _, o := range l.TopUps {
-			if !o.Window.Equal(w.Start) {
+			if o.Window.Before(w.Start) {
 				continue // of a window that is over
 			}
-			if t.ID != "" && o.ID == t.ID {
+			if o.Window.Equal(w.Start) && t.ID != "" && o.ID == t.ID {
 				if o.Amount != t.Amount {
 					return fmt.Errorf("%w: the top-up %q added %s credits", ErrConflict, t.ID, o.Amount)
 				}

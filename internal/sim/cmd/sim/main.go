@@ -1,0 +1,90 @@
+// Command sim runs the seeded simulation: see package sim.
+//
+//	go run ./internal/sim/cmd/sim -seed 1 -steps 1000000 -store memory
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"time"
+	_ "time/tzdata" // zones, where the machine has none
+
+	"github.com/keypurse/keypurse/internal/sim"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var cfg sim.Config
+	flag.Uint64Var(&cfg.Seed, "seed", 1, "chooses the history")
+	flag.IntVar(&cfg.Steps, "steps", 100_000, "operations in all")
+	flag.IntVar(&cfg.World, "world", 50_000, "operations after which a new, empty store begins")
+	flag.IntVar(&cfg.Every, "every", 1000, "operations between two checks of everything")
+	flag.StringVar(&cfg.Store, "store", "memory", "memory, bolt, or both to compare their replies")
+	shrink := flag.Bool("shrink", true, "after a violation look for fewer operations that show one")
+	counts := flag.Bool("counts", false, "print how often each operation was answered what")
+	quiet := flag.Bool("quiet", false, "print nothing on the way")
+	flag.Parse()
+	if flag.NArg() > 0 || cfg.Steps < 1 || cfg.World < 1 || cfg.Every < 1 {
+		return errors.New("sim: -steps, -world and -every are at least 1, and there are no arguments")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", "keypurse-sim-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cfg.Dir = dir
+	stores := []string{cfg.Store}
+	if cfg.Store == "both" {
+		stores = []string{"memory", "bolt"}
+	}
+	var replies []string
+	for _, cfg.Store = range stores {
+		if !*quiet {
+			cfg.Progress = func(step int) { fmt.Fprintf(os.Stderr, "\r%s %d/%d", cfg.Store, step, cfg.Steps) }
+		}
+		begin := time.Now()
+		r, err := sim.Run(ctx, cfg)
+		if !*quiet {
+			fmt.Fprintln(os.Stderr)
+		}
+		var v *sim.Violation
+		if errors.As(err, &v) && *shrink {
+			fmt.Fprintf(os.Stderr, "%v\n\nlooking for fewer operations...\n", v)
+			if s, skipped := sim.Shrink(ctx, cfg, v, time.Minute); s != nil {
+				return fmt.Errorf("%w\n\n%d operations of it are enough:\n%w", v, s.Step+1-skipped, s)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Printf("seed %d, %d steps on %s in %v: no violation; replies %s\n", cfg.Seed, r.Steps, cfg.Store, time.Since(begin).Round(time.Millisecond), r.Replies)
+		if *counts {
+			var names []string
+			for n := range r.Counts {
+				names = append(names, n)
+			}
+			slices.Sort(names)
+			for _, n := range names {
+				fmt.Printf("%9d %s\n", r.Counts[n], n)
+			}
+		}
+		replies = append(replies, r.Replies)
+	}
+	if len(replies) == 2 && replies[0] != replies[1] {
+		return fmt.Errorf("sim: the stores do not give the same replies: find the first difference with fewer -steps")
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+package middleware
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// Codes of problems: what a program tells them apart by. They never change.
+const (
+	CodeNoCredentials   = "no_credentials"
+	CodeInvalidToken    = "invalid_token"
+	CodeInvalidRequest  = "invalid_request"
+	CodeAddressDenied   = "address_denied"
+	CodeForbidden       = "forbidden"
+	CodeScope           = "insufficient_scope"
+	CodeLimitExceeded   = "limit_exceeded"
+	CodeRateLimited     = "rate_limited"
+	CodeTooManyFailures = "too_many_failures"
+	CodeIDConflict      = "id_conflict"
+	CodeIDInUse         = "id_in_use"
+	CodeAlreadyCharged  = "already_charged"
+	CodeUnavailable     = "unavailable"
+	CodeInternal        = "internal"
+)
+
+// The problem types of draft-ietf-httpapi-ratelimit-headers.
+const (
+	typeBlank    = "about:blank"
+	typeQuota    = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+	typeAbnormal = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
+	typeReduced  = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
+	titleQuota   = "Quota exceeded"
+)
+
+// Conditions of requests that come before the Service is asked, or in place of
+// the handler. NewProblem and Status know them.
+var (
+	// ErrNoCredentials: the request presents no key.
+	ErrNoCredentials = errors.New("no credentials")
+	// ErrCredentials: the request presents more than one key.
+	ErrCredentials = errors.New("repeated or contradicting credentials")
+	// ErrThrottled: too many failed attempts came from the client's address.
+	ErrThrottled = errors.New("too many failed attempts")
+	// ErrReplayed: a request with the same id was charged before, or is still
+	// being served.
+	ErrReplayed = errors.New("the id was used before")
+)
+
+// Problem is why a request is refused, as the client is told (RFC 9457). It is
+// an error: a cost's function may return one. Whatever is empty has a default.
+type Problem struct {
+	Type   string `json:"type"`   // "about:blank" where empty
+	Title  string `json:"title"`  // the status' text where empty
+	Status int    `json:"status"` // 500 where it is no error's status
+	// Code is one of the Code constants, or one of the host's.
+	Code   string `json:"code,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// Policies names the Violated limits, "account:credits", as the RateLimit
+	// headers do.
+	Policies []string `json:"violated-policies,omitempty"`
+	// LimitState is the limit that answers: of the Violated the one that
+	// keeps the caller out longest. Nil where no limit stood in the way.
+	*LimitState
+	// Violated are all the limits that stood in the way.
+	Violated []LimitState `json:"violated,omitempty"`
+
+	// RetryAfter goes into the Retry-After header, in seconds and rounded up.
+	// Zero: waiting does not help, or nothing is known of it.
+	RetryAfter time.Duration `json:"-"`
+	// Challenge is the error code of RFC 6750, 3.1, in WWW-Authenticate; a
+	// 401 is challenged without one too.
+	Challenge string `json:"-"`
+	Scope     string `json:"-"` // of the challenge: the scopes needed
+	Realm     string `json:"-"` // of the challenge; DefaultRealm where empty
+	// Err is the cause, for logs. It is never sent.
+	Err error `json:"-"`
+}
+
+// Error names the status and the cause. It is for logs.
+func (p *Problem) Error() string {
+	s := "middleware: " + strconv.Itoa(p.status()) + " " + p.Code
+	if p.Err != nil {
+		return s + ": " + p.Err.Error()
+	}
+	return s + ": " + p.Detail
+}
+
+// Unwrap is the cause.
+func (p *Problem) Unwrap() error { return p.Err }
+
+func (p *Problem) status() int {
+	if p.Status < 400 || p.Status > 599 {
+		return http.StatusInternalServerError
+	}
+	return p.Status
+}
+
+// Body is the problem as JSON, application/problem+json.
+func (p *Problem) Body() []byte {
+	q := *p
+	q.Status = p.status()
+	if q.Type == "" {
+		q.Type = typeBlank
+	}
+	if q.Title == "" {
+		q.Title = http.StatusText(q.Status)
+	}
+	b, err := json.Marshal(q)
+	if err != nil { // a time outside the years that JSON can write
+		b = []byte(`{"type":"about:blank","status":` + strconv.Itoa(q.Status) + `}`)
+	}
+	return append(b, '\n')
+}
+
+// SetHeader sets the headers that belong to the answer whatever its words are:
+// WWW-Authenticate, Retry-After and Cache-Control.
+func (p *Problem) SetHeader(h http.Header) {
+	h["Cache-Control"] = []string{"no-store"}
+	if p.status() == http.StatusUnauthorized || p.Challenge != "" {
+		h["Www-Authenticate"] = []string{p.challenge()}
+	}
+	if p.RetryAfter > 0 {
+		seconds := (p.RetryAfter-1)/time.Second + 1
+		h["Retry-After"] = []string{strconv.FormatInt(int64(seconds), 10)}
+	}
+}
+
+// ServeHTTP writes the problem: headers, status and, unless the request is a
+// HEAD, the body.
+func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body := p.Body()
+	h := w.Header()
+	p.SetHeader(h)
+	h["Content-Type"] = []string{"application/problem+json"}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(p.status())
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a client that is gone needs no answer
+	}
+}
+
+func (p *Problem) challenge() string {
+	realm := p.Realm
+	if realm == "" {
+		realm = DefaultRealm
+	}
+	var b strings.Builder
+	b.WriteString("Bearer realm=")
+	quoted(&b, realm)
+	if p.Challenge != "" {
+		b.WriteString(", error=")
+		quoted(&b, p.Challenge)
+		b.WriteString(", error_description=")
+		quoted(&b, p.Detail)
+	}
+	if p.Scope != "" {
+		b.WriteString(", scope=")
+		quoted(&b, p.Scope)
+	}
+	return b.String()
+}
+
+// quoted writes a quoted-string of RFC 9110, 5.6.4.
+func quoted(b *strings.Builder, s string) {
+	b.WriteByte('"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < 0x20 || c > 0x7e:
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+}
+
+// WriteProblem answers a request with what NewProblem makes of err.
+func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
+	NewProblem(err, time.Now()).ServeHTTP(w, r)
+}
+
+// Status is the status of the answer to err: NewProblem's.
+func Status(err error) int { return NewProblem(err, time.Time{}).Status }
+
+// NewProblem is the answer to an error of the Service, of Decision.Err or of
+// this package, at instant now. What it does not know is taken for a store
+// that cannot be asked: 503. It never returns nil, and never the *Problem that
+// it finds in err but a copy.
+func NewProblem(err error, now time.Time) *Problem {
+	p := classify(err, now)
+	p.Status = p.status()
+	if p.Err == nil {
+		p.Err = err
+	}
+	return p
+}
+
+func classify(err error, now time.Time) *Problem {
+	var (
+		own   *Problem
+		over  *quota.ExceededError
+		scope *saccount.ScopeError
+		rate  *saccount.RateError
+		addr  *saccount.AddressError
+	)
+	switch {
+	case errors.As(err, &own):
+		p := *own
+		return &p
+	case errors.As(err, &over):
+		return exceeded(over, now)
+	case errors.Is(err, ErrNoCredentials):
+		return &Problem{
+			Status: 401, Code: CodeNoCredentials,
+			Detail: "Send an API key in the Authorization header: Bearer, a space, and the key.",
+		}
+	case errors.Is(err, ErrCredentials):
+		return &Problem{
+			Status: 400, Code: CodeInvalidRequest, Challenge: "invalid_request",
+			Detail: "The request carries more than one key; send one, once.",
+		}
+	case errors.Is(err, ErrThrottled):
+		return &Problem{
+			Type: typeAbnormal, Title: "Too many failed attempts", Status: 429, Code: CodeTooManyFailures, RetryAfter: time.Second,
+			Detail: "Too many requests with keys that are not valid came from this address.",
+		}
+	case errors.Is(err, saccount.ErrUnauthenticated):
+		return &Problem{
+			Status: 401, Code: CodeInvalidToken, Challenge: "invalid_token",
+			Detail: "The key is not valid.",
+		}
+	case errors.As(err, &addr):
+		return &Problem{
+			Status: 403, Code: CodeAddressDenied,
+			Detail: "The key may not be used from this address.",
+		}
+	case errors.As(err, &scope):
+		return &Problem{
+			Status: 403, Code: CodeScope, Challenge: "insufficient_scope", Scope: strings.Join(scope.Missing, " "),
+			Detail: "The key lacks a scope that this needs.",
+		}
+	case errors.Is(err, saccount.ErrForbidden):
+		return &Problem{Status: 403, Code: CodeForbidden, Detail: "The key may not do this."}
+	case errors.As(err, &rate):
+		return &Problem{
+			Type: typeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: max(rate.RetryAfter, time.Second),
+			Policies: []string{rate.Subject.Kind() + ":rate"},
+			Detail:   "The rate limit of the " + rate.Subject.Kind() + " is reached.",
+		}
+	case errors.Is(err, saccount.ErrRateLimited):
+		return &Problem{Type: typeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: time.Second}
+	case errors.Is(err, quota.ErrConflict):
+		return &Problem{
+			Status: 422, Code: CodeIDConflict,
+			Detail: "The idempotency key was used before for something else; send a new one.",
+		}
+	case errors.Is(err, ErrReplayed):
+		return &Problem{
+			Status: 409, Code: CodeAlreadyCharged,
+			Detail: "A request with this idempotency key was charged before; send a new one for new work.",
+		}
+	case errors.Is(err, quota.ErrOverflow):
+		return &Problem{
+			Type: typeQuota, Title: titleQuota, Status: 402, Code: CodeLimitExceeded,
+			Detail: "The request costs more than can be counted.",
+		}
+	case errors.Is(err, saccount.ErrInvalid), errors.Is(err, quota.ErrInvalid):
+		return &Problem{Status: 500, Code: CodeInternal, Detail: "The request could not be charged."}
+	}
+	return &Problem{
+		Type: typeReduced, Title: "Temporarily unavailable", Status: 503, Code: CodeUnavailable, RetryAfter: time.Second,
+		Detail: "The key or its credits cannot be looked up at the moment; nothing is wrong with the request.",
+	}
+}

@@ -1,0 +1,5 @@
+package boltstore
+
+import "context"
+
+func (s *Store) Check(ctx context.Context) ([]error, error) { return nil, nil }

@@ -1,0 +1,3 @@
+package boltstore
+
+func child(path string) int { return 0 }

@@ -1,0 +1,257 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keypurse/keypurse/quota"
+)
+
+// The journal is a run of values under ascending sequence numbers without
+// gaps, each what one transaction left of the rows that it changed: to replay
+// one twice does nothing. It lies in buckets, one for each generation, named by
+// the sequence number of its first value; once all that a generation holds was
+// written into the tables, it is dropped whole.
+
+var (
+	journalPrefix = []byte("keypurse/journal/")
+	journalTag    = &table{tag: 'j', what: "journal value"}
+	metaDropped   = []byte("dropped") // the last sequence number that was dropped
+)
+
+const (
+	journalVersion = 1
+	maxGenerations = 1 << 10
+)
+
+type journal struct {
+	seq    uint64   // of the last value
+	gens   []uint64 // generations, oldest first
+	active bool     // the last generation takes more values
+	bytes  int      // in the active generation
+	count  int
+}
+
+func journalName(gen uint64) []byte {
+	return binary.BigEndian.AppendUint64(bytes.Clone(journalPrefix), gen)
+}
+
+// change is what one transaction does to one organization's rows.
+type change struct {
+	b *book
+	quota.Changes
+	gone    []quota.CounterID // dropped from their table by the same transaction
+	goneIDs []string
+}
+
+// encode appends the value of a transaction. Rows are written with what the row
+// before has already said left out.
+func encode(dst []byte, changes []change) []byte {
+	dst = append(dst, journalVersion)
+	dst = binary.AppendUvarint(dst, uint64(len(changes)))
+	for i := range changes {
+		c := &changes[i]
+		dst = appendPart(dst, c.b.id)
+		dst = binary.AppendUvarint(dst, uint64(len(c.Rows)))
+		var subject quota.Subject
+		var start int64
+		for j, r := range c.Rows {
+			id, state := r.ID(), r.Counter()
+			same := byte(0)
+			if j > 0 && id.Subject == subject {
+				same = 1
+			}
+			dst = append(dst, same)
+			if same == 0 {
+				dst = appendPart(dst, string(id.Subject))
+			}
+			dst = appendPart(dst, id.Series)
+			dst = binary.AppendUvarint(dst, uint64(id.Number))
+			dst = binary.AppendVarint(dst, id.Start-start)
+			dst = quota.AppendCounter(dst, &state)
+			subject, start = id.Subject, id.Start
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(c.Receipts)))
+		for _, r := range c.Receipts {
+			dst = quota.AppendReceipt(dst, r)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(c.Openings)))
+		for sub, o := range c.Openings {
+			dst = quota.AppendOpenings(appendPart(dst, string(sub)), o)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(c.gone)))
+		for _, id := range c.gone {
+			dst = quota.AppendCounterID(dst, id)
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(c.goneIDs)))
+		for _, id := range c.goneIDs {
+			dst = appendPart(dst, id)
+		}
+	}
+	return dst
+}
+
+// append writes a value under the next sequence number. The sequence moves
+// only when the transaction has committed: see appended.
+func (s *Store) append(tx *bbolt.Tx, value []byte) error {
+	seq := s.jour.seq + 1
+	gen := seq
+	if s.jour.active {
+		gen = s.jour.gens[len(s.jour.gens)-1]
+	}
+	b, err := tx.CreateBucketIfNotExists(journalName(gen))
+	if err != nil {
+		return err
+	}
+	b.FillPercent = 1 // values come in order
+	var key [8]byte
+	binary.BigEndian.PutUint64(key[:], seq)
+	return b.Put(key[:], journalTag.seal(key[:], value))
+}
+
+func (s *Store) appended(size int) {
+	j := &s.jour
+	j.seq++
+	if !j.active {
+		j.gens, j.active, j.bytes, j.count = append(j.gens, j.seq), true, 0, 0
+	}
+	j.bytes += size
+	j.count++
+}
+
+// rotate makes the next value begin a generation of its own.
+func (j *journal) rotate() { j.active, j.bytes, j.count = false, 0, 0 }
+
+// replay reads the journal into memory.
+func (s *Store) replay(tx *bbolt.Tx) error {
+	v, err := tabMeta.get(s, tx, metaDropped)
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		if len(v) != 8 {
+			return tabMeta.damaged(metaDropped)
+		}
+		s.jour.seq = binary.BigEndian.Uint64(v)
+	}
+	c := tx.Cursor()
+	for k, _ := c.Seek(journalPrefix); bytes.HasPrefix(k, journalPrefix); k, _ = c.Next() {
+		if len(k) != len(journalPrefix)+8 || len(s.jour.gens) >= maxGenerations {
+			return fmt.Errorf("%w: the journal has a generation %q", quota.ErrCorrupt, k)
+		}
+		s.jour.gens = append(s.jour.gens, binary.BigEndian.Uint64(k[len(journalPrefix):]))
+	}
+	for _, gen := range s.jour.gens {
+		if gen != s.jour.seq+1 {
+			return missing(s.jour.seq + 1)
+		}
+		t := *journalTag
+		t.name = journalName(gen)
+		err := t.scan(s, tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+			if len(k) != 8 || binary.BigEndian.Uint64(k) != s.jour.seq+1 {
+				return false, missing(s.jour.seq + 1)
+			}
+			s.jour.seq++
+			if err := s.replayValue(v); err != nil {
+				return false, fmt.Errorf("%w: journal value %d: %w", quota.ErrCorrupt, s.jour.seq, err)
+			}
+			return true, nil
+		})
+		if err != nil {
+			return fmt.Errorf("the journal ends at value %d: %w", s.jour.seq, err)
+		}
+	}
+	for _, b := range s.books {
+		if err := b.fill(tx); err != nil {
+			return err
+		}
+		for _, r := range b.receipts {
+			if r.Hold == quota.HoldOpen {
+				b.RestoreReceipt(r)
+			}
+		}
+		for sub, o := range b.openings {
+			b.RestoreOpenings(sub, o)
+		}
+		s.rows += b.Rows()
+	}
+	return nil
+}
+
+func missing(seq uint64) error {
+	return fmt.Errorf("%w: journal value %d is missing; restore the file from a backup", quota.ErrCorrupt, seq)
+}
+
+func (s *Store) replayValue(v []byte) error {
+	w := wire{b: v}
+	if w.byte() != journalVersion {
+		return errWire
+	}
+	for range w.length() {
+		org := w.string()
+		if w.bad {
+			break
+		}
+		b := s.books[org]
+		if b == nil {
+			b = s.newBook(org)
+			s.books[org] = b
+		}
+		if err := s.replayRows(b, &w); err != nil {
+			return err
+		}
+	}
+	return w.end()
+}
+
+func (s *Store) replayRows(b *book, w *wire) (err error) {
+	var id quota.CounterID
+	for range w.length() {
+		if w.byte() == 0 {
+			id.Subject = quota.Subject(w.string())
+		}
+		id.Series = w.string()
+		id.Number = uint32(w.uvarint())
+		id.Start += w.varint()
+		if w.bad {
+			return errWire
+		}
+		var c quota.Counter
+		if c, w.b, err = quota.ParseCounter(w.b); err != nil {
+			return err
+		}
+		s.ckpt.row(b, b.Restore(id, c, false))
+	}
+	for range w.length() {
+		var r *quota.Receipt
+		if r, w.b, err = quota.ParseReceipt(w.b); err != nil {
+			return err
+		}
+		s.ckpt.receipt(b, r)
+	}
+	for range w.length() {
+		sub := quota.Subject(w.string())
+		var o []quota.Opening
+		if o, w.b, err = quota.ParseOpenings(w.b); err != nil {
+			return err
+		}
+		s.ckpt.opening(b, sub, o)
+	}
+	for range w.length() {
+		var gone quota.CounterID
+		if gone, w.b, err = quota.ParseCounterID(w.b); err != nil {
+			return err
+		}
+		b.Remove(gone)
+	}
+	for range w.length() {
+		delete(b.receipts, w.string())
+	}
+	if w.bad {
+		return errWire
+	}
+	return nil
+}
