@@ -71,6 +71,9 @@ func ourDurable(work string, shape fixture.Shape, callers, days int) harness.Cas
 			if err != nil {
 				return nil, err
 			}
+			if err := s.knowTogether(ctx); err != nil { // first uses are written for themselves
+				return nil, errors.Join(err, s.Close(), os.RemoveAll(filepath.Dir(path)))
+			}
 			return &harness.Running{
 				Op:    func(w, i int) error { return s.charge(ctx, fixture.Pick(w, i, len(s.tokens))) },
 				Close: func() error { return errors.Join(s.Close(), os.RemoveAll(filepath.Dir(path))) },

@@ -100,7 +100,8 @@ type Row struct {
 // rare is what few counters have. It is replaced whole, never changed: what is
 // noted for a rollback shares it.
 type rare struct {
-	ceiling Credits // negative: none
+	capped  bool
+	ceiling Credits // where capped; below 0 where what is on top of the Max was spent already
 	marks   []Mark
 }
 
@@ -116,9 +117,7 @@ func (r *Row) Counter() Counter {
 		c.Requests = r.requests
 	}
 	if x := r.rare; x != nil {
-		if x.ceiling >= 0 {
-			c.Capped, c.Ceiling = true, x.ceiling
-		}
+		c.Capped, c.Ceiling = x.capped, x.ceiling
 		c.Marks = slices.Clone(x.marks)
 	}
 	return c
@@ -131,15 +130,12 @@ func (r *Row) set(c Counter) {
 		r.requests = c.Requests
 	}
 	if c.Capped || len(c.Marks) > 0 {
-		r.rare = &rare{ceiling: -1, marks: slices.Clone(c.Marks)}
-		if c.Capped {
-			r.rare.ceiling = c.Ceiling
-		}
+		r.rare = &rare{capped: c.Capped, ceiling: c.Ceiling, marks: slices.Clone(c.Marks)}
 	}
 }
 
 // cap bounds what may be spent in the row's window.
-func (r *Row) cap(ceiling Credits) { r.rare = &rare{ceiling: ceiling, marks: r.marks()} }
+func (r *Row) cap(ceiling Credits) { r.rare = &rare{true, ceiling, r.marks()} }
 
 func (r *Row) marks() []Mark {
 	if r.rare == nil {
@@ -150,9 +146,9 @@ func (r *Row) marks() []Mark {
 
 // mark notes thresholds that were passed.
 func (r *Row) mark(marks []Mark) {
-	x := rare{ceiling: -1, marks: marks}
+	x := rare{marks: marks}
 	if r.rare != nil {
-		x.ceiling = r.rare.ceiling
+		x.capped, x.ceiling = r.rare.capped, r.rare.ceiling
 	}
 	r.rare = &x
 }
@@ -160,8 +156,10 @@ func (r *Row) mark(marks []Mark) {
 // bound is the most that the counter may reach by what Entry e admits.
 func (r *Row) bound(e *Entry) Credits {
 	m := e.Max
-	if x := r.rare; x != nil && x.ceiling >= 0 && x.ceiling < m {
-		m = x.ceiling
+	if x := r.rare; x != nil && x.capped && x.ceiling < m {
+		if m = x.ceiling; m < 0 {
+			return max(0, m+e.Extra)
+		}
 	}
 	return satAdd(m, e.Extra)
 }

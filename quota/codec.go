@@ -70,10 +70,13 @@ func AppendCounter(dst []byte, c *Counter) []byte {
 	for _, x := range [...]struct {
 		bit byte
 		n   int64
-	}{{hasHeld, int64(c.Held)}, {hasOverage, int64(c.Overage)}, {hasRequests, c.Requests}, {hasMax, int64(c.Max)}, {hasCeiling, int64(c.Ceiling)}} {
+	}{{hasHeld, int64(c.Held)}, {hasOverage, int64(c.Overage)}, {hasRequests, c.Requests}, {hasMax, int64(c.Max)}} {
 		if has&x.bit != 0 {
 			dst = binary.AppendUvarint(dst, uint64(x.n))
 		}
+	}
+	if has&hasCeiling != 0 {
+		dst = binary.AppendVarint(dst, int64(c.Ceiling)) // may be below 0
 	}
 	if has&hasMarks != 0 {
 		dst = binary.AppendUvarint(dst, uint64(len(c.Marks)))
@@ -106,7 +109,7 @@ func ParseCounter(src []byte) (c Counter, rest []byte, err error) {
 		c.Max = p.credits()
 	}
 	if has&hasCeiling != 0 {
-		c.Capped, c.Ceiling = true, p.credits()
+		c.Capped, c.Ceiling = true, Credits(p.varint())
 	}
 	if has&hasMarks != 0 {
 		c.Marks = make([]Mark, p.length(maxStoredMarks, 2))

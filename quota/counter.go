@@ -40,8 +40,9 @@ type Counter struct {
 	Requests int64   // admitted (or, in a refused series, refused) requests; buckets only
 	Max      Credits // the bound that last admitted anything; limits only
 	// Ceiling bounds a window that was opened by a new period inside the old
-	// one: no more is spent in it than the old limit had left. It holds where
-	// Capped is set.
+	// one: no more is spent in it than the old limit had left. What is on top
+	// of the limit's Max comes on top of it too, so it may lie below 0. It
+	// holds where Capped is set.
 	Ceiling Credits
 	Capped  bool
 	Marks   []Mark // thresholds already passed, so that each alerts once

@@ -359,7 +359,8 @@ func (b *Book) Open(s Subject, e Entry, was *Entry, at int64) error {
 		}
 		if !was.Soft && covers(was.Start, was.End, e.Start) {
 			left := room(old.bound(was), old.used, old.overage, old.held)
-			r.cap(satAdd(satAdd(r.used, r.held), left))
+			// what is on top of the Max is in left, and bound adds it again
+			r.cap(satAdd(satAdd(r.used, r.held), left) - e.Extra)
 		}
 	}
 	r.max = r.bound(&e)

@@ -60,6 +60,13 @@ func (b *Book) commit(op *Op) error {
 					return nil
 				}
 			}
+			for _, row := range t.later {
+				if excess > room(row.max, row.used, row.overage, row.held) {
+					op.Result.Outcome = Excess
+					op.Result.Figures = figures(op.Result.Figures, t.limits)
+					return nil
+				}
+			}
 		}
 	}
 	spend := func(row *Row, bounded bool) {

@@ -160,7 +160,7 @@ func (s *Service) authenticate(ctx context.Context, token string, from netip.Add
 		}
 	}
 	if sec := now.Unix(); sec-e.noted.Load() >= touchSeconds || e.noted.Load() > sec {
-		s.used.note(ctx, e, now, from)
+		s.used.note(e, now, from)
 	}
 	if old && e.rehashed.CompareAndSwap(false, true) {
 		s.rehash(ctx, e.org.id, e.id(), c.serial, s.hasher.Hash(p))

@@ -367,14 +367,18 @@ func (e *entry) living(serial int, at int64) bool {
 }
 
 // ended is when the entry's caller can no longer be let in: the check of every
-// charge, for a Principal that is kept for long.
+// charge, for a Principal that is kept for long. What was changed since the
+// entry was read is for the charge itself, which then reads it again.
 func (c *cred) ended(now time.Time) error {
 	e := c.now.Load()
+	if !e.fresh() {
+		return nil
+	}
 	at := now.UnixMicro()
 	if e.expires != 0 && at >= e.expires {
 		return &AuthError{Reason: string(quota.ReasonExpired), KeyID: e.id()}
 	}
-	if c.ends != 0 && at >= c.ends && !e.living(c.serial, at) {
+	if !e.living(c.serial, at) { // the newest reading knows its end, not what c was made from
 		return &AuthError{Reason: string(reasonRotated), KeyID: e.id()}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -245,25 +246,33 @@ func TestRateLimits(t *testing.T) {
 }
 
 func TestLastUse(t *testing.T) {
-	w := newWorld(t, saccount.Config{})
-	token, _, k := w.key(t, "Production Worker", nil)
-	assert.True(t, k.LastUsed.At.IsZero())
-	_, err := w.Authenticate(t.Context(), token, netip.MustParseAddr("::ffff:203.0.113.7"))
-	require.NoError(t, err)
-	got, err := w.GetKey(t.Context(), "acme", k.ID)
-	require.NoError(t, err)
-	assert.Equal(t, saccount.Use{At: w.now, Addr: "203.0.113.7"}, got.LastUsed, "the first use is written at once")
-	first := w.now
-	w.now = w.now.Add(10 * time.Minute)
-	w.auth(t, token)
-	got, err = w.GetKey(t.Context(), "acme", k.ID)
-	require.NoError(t, err)
-	assert.Equal(t, first, got.LastUsed.At, "later ones wait to be written together")
-	require.NoError(t, w.Flush(t.Context()))
-	got, err = w.GetKey(t.Context(), "acme", k.ID)
-	require.NoError(t, err)
-	assert.Equal(t, w.now, got.LastUsed.At)
-	assert.Equal(t, k.Revision, got.Revision, "a use is no change of the record")
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, saccount.Config{})
+		token, _, k := w.key(t, "Production Worker", nil)
+		assert.True(t, k.LastUsed.At.IsZero())
+		last := func() saccount.Use {
+			synctest.Wait()
+			got, err := w.GetKey(t.Context(), "acme", k.ID)
+			require.NoError(t, err)
+			assert.Equal(t, k.Revision, got.Revision, "a use is no change of the record")
+			return got.LastUsed
+		}
+		_, err := w.Authenticate(t.Context(), token, netip.MustParseAddr("::ffff:203.0.113.7"))
+		require.NoError(t, err)
+		first := saccount.Use{At: w.now, Addr: "203.0.113.7"}
+		<-time.After(time.Nanosecond)
+		assert.Equal(t, first, last(), "the first use is written at once")
+		w.now = w.now.Add(10 * time.Minute)
+		w.auth(t, token)
+		<-time.After(time.Millisecond)
+		assert.Equal(t, first, last(), "later ones wait to be written together")
+		<-time.After(time.Second)
+		assert.Equal(t, w.now, last().At, "for a second")
+		w.now = w.now.Add(10 * time.Minute)
+		w.auth(t, token)
+		require.NoError(t, w.Flush(t.Context()))
+		assert.Equal(t, w.now, last().At)
+	})
 }
 
 func TestPeppersMove(t *testing.T) {

@@ -16,28 +16,26 @@ const (
 )
 
 // uses gathers when keys were last used and writes it within a second; a
-// key's first use is written at once.
+// key's first use is written at once, together with whatever waits by then. No
+// request waits for it.
 type uses struct {
 	service *Service
 	mu      sync.Mutex
 	waiting map[string]Touch
 	timer   *time.Timer
+	urgent  bool // the timer is for now
 	closed  bool
 	wg      sync.WaitGroup
 }
 
 func newUses(s *Service) *uses { return &uses{service: s, waiting: map[string]Touch{}} }
 
-func (u *uses) note(ctx context.Context, e *entry, now time.Time, from netip.Addr) {
+func (u *uses) note(e *entry, now time.Time, from netip.Addr) {
 	first := e.noted.Load() == 0
 	e.noted.Store(now.Unix())
 	t := Touch{Org: e.org.id, Key: e.id(), Use: Use{At: Micro(now)}}
 	if from.IsValid() {
 		t.Use.Addr = from.Unmap().String()
-	}
-	if first {
-		u.write(ctx, []Touch{t})
-		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -45,22 +43,42 @@ func (u *uses) note(ctx context.Context, e *entry, now time.Time, from netip.Add
 		return // it will be noted with the next use
 	}
 	u.waiting[t.Key] = t
-	if u.timer == nil {
+	switch {
+	case u.timer == nil:
 		u.wg.Add(1)
-		u.timer = time.AfterFunc(touchDelay, func() {
-			defer u.wg.Done()
-			u.write(context.Background(), u.take())
-		})
+		delay := touchDelay
+		if first {
+			delay = 0
+		}
+		u.urgent = first
+		u.timer = time.AfterFunc(delay, u.fire)
+	case first && !u.urgent && u.timer.Stop():
+		u.urgent = true
+		u.timer = time.AfterFunc(0, u.fire)
 	}
 }
 
-func (u *uses) take() []Touch {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.timer = nil
-	if len(u.waiting) == 0 {
-		return nil
+// fire writes what waits. The timer stays set while it does, so that first
+// uses gather behind a write that is under way.
+func (u *uses) fire() {
+	defer u.wg.Done()
+	for {
+		u.mu.Lock()
+		ts := u.take()
+		if len(ts) == 0 {
+			u.timer = nil
+			u.mu.Unlock()
+			return
+		}
+		u.mu.Unlock()
+		if err := u.service.store.Touch(context.Background(), ts); err != nil {
+			u.service.log.Warn("keypurse: last uses of keys were not written", "keys", len(ts), "error", err)
+		}
 	}
+}
+
+// take hands over what waits; the caller holds mu.
+func (u *uses) take() []Touch {
 	ts := make([]Touch, 0, len(u.waiting))
 	for _, t := range u.waiting {
 		ts = append(ts, t)
@@ -69,28 +87,16 @@ func (u *uses) take() []Touch {
 	return ts
 }
 
-func (u *uses) write(ctx context.Context, ts []Touch) {
-	if len(ts) == 0 {
-		return
-	}
-	if err := u.service.store.Touch(ctx, ts); err != nil {
-		u.service.log.WarnContext(ctx, "keypurse: last uses of keys were not written", "keys", len(ts), "error", err)
-	}
-}
-
-func (u *uses) stop() {
+// flush writes what waits, and returns when what was being written is there too.
+func (u *uses) flush(ctx context.Context) error {
 	u.mu.Lock()
 	if u.timer != nil && u.timer.Stop() {
+		u.timer = nil
 		u.wg.Done()
 	}
-	u.timer = nil
+	ts := u.take()
 	u.mu.Unlock()
 	u.wg.Wait()
-}
-
-func (u *uses) flush(ctx context.Context) error {
-	u.stop()
-	ts := u.take()
 	if len(ts) == 0 {
 		return nil
 	}

@@ -115,6 +115,7 @@ type op struct {
 	of      string
 	amount  int64
 	ttl     int64
+	at      int64
 	keep    int64
 	state   state
 	expires int64

@@ -31,7 +31,7 @@ type node struct {
 	secrets  []secret // the living, the newest last
 	serial   int
 	tokens   []token // every one ever made
-	moved    bool    // an end of the key or of a secret was put off
+	moved    bool    // it was enabled again, or an end of it put off
 }
 
 type secret struct {
@@ -257,7 +257,9 @@ func (m *model) edited(n *node, edits saccount.Limits) (limits []*limit, sequenc
 	for _, name := range slices.Sorted(maps.Keys(edits)) {
 		spec := edits[name]
 		if name == "" {
-			name = quota.DefaultLimitName
+			if name = quota.DefaultLimitName; slices.Contains(slices.Collect(maps.Keys(edits)), name) {
+				return nil, 0, nil, false // given twice
+			}
 		}
 		at := slices.IndexFunc(limits, func(l *limit) bool { return l.name == name })
 		if spec == nil {

@@ -3,6 +3,7 @@ package sim
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -112,7 +113,7 @@ func (m *model) admit(c *caller, verb quota.Verb, id string, amount, ttl int64) 
 	if overflow {
 		return condition("overflow")
 	}
-	x := &op{id: id, verb: verb, caller: c.node.sub.name, amount: amount, ttl: ttl, entries: entries, keep: m.now + m.keep + ttl}
+	x := &op{id: id, verb: verb, at: m.now, caller: c.node.sub.name, amount: amount, ttl: ttl, entries: entries, keep: m.now + m.keep + ttl}
 	if verb == quota.VerbReserve {
 		x.state, x.expires = open, m.now+ttl
 		x.keep = max(x.keep, x.expires+dayMicros)
@@ -280,7 +281,7 @@ func (m *model) renew(o *org, of string, caller quota.Subject, ttl int64) reply 
 	case x.state != open:
 		return condition("conflict")
 	}
-	if end := m.now + ttl; end > x.expires {
+	if end := min(m.now+ttl, x.at+int64(quota.MaxTTL/time.Microsecond)); end > x.expires {
 		x.expires = end
 		x.keep = max(x.keep, m.now+m.keep, end+dayMicros)
 	}

@@ -30,6 +30,7 @@ var ops = []struct {
 	do     func(*world)
 }{
 	{3000, (*world).charge},
+	{700, (*world).enterAndCharge},
 	{300, (*world).chargeAbroad},
 	{1200, (*world).reserve},
 	{900, (*world).commit},

@@ -77,9 +77,6 @@ func (w *world) edits(fresh bool) saccount.Limits {
 	out := saccount.Limits{}
 	for range 1 + w.rng.IntN(2) {
 		name := oneOf(w, limitNames...)
-		if name == "" && out["credits"] != nil || name == "credits" && out[""] != nil {
-			continue
-		}
 		if !fresh && w.chance(8) {
 			out[name] = nil
 			continue
@@ -426,7 +423,7 @@ func (w *world) toggle(off bool) {
 	if n.dead() {
 		want = "not found"
 	} else {
-		n.disabled = off
+		n.disabled, n.moved = off, n.moved || !off
 	}
 	w.same(want, conditionOf(err))
 	w.shutOut(n)

@@ -2,9 +2,11 @@ package sim
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
@@ -156,6 +158,32 @@ func (w *world) charge() {
 	w.same(want.String(), replyOf(&d, err).String())
 }
 
+// enterAndCharge is a request whose cost is known.
+func (w *world) enterAndCharge() {
+	n := w.pick(saccount.KindKey)
+	if n == nil {
+		return
+	}
+	t := n.tokens[len(n.tokens)-1-w.rng.IntN(min(2, len(n.tokens)))]
+	from, inside := netip.MustParseAddr("10.0.0.7"), true
+	if w.chance(10) {
+		from, inside = netip.Addr{}, false
+	}
+	g := &guest{caller: caller{n, t.serial}}
+	id, amount, _ := w.operation(g, quota.VerbCharge)
+	w.op("authenticate_and_charge %s token %d id %q amount %d", n.sub.name, t.serial, id, amount)
+	p, d, err := w.svc.AuthenticateAndCharge(w.ctx, t.text, from, saccount.Charge{ID: id, Amount: quota.Credits(amount)})
+	want := w.m.authenticate(n, t.serial, inside)
+	if want != "ok" {
+		w.same(want, authOf(err))
+		return
+	}
+	g.p = p
+	w.keepGuest(&w.guests, g)
+	w.decided(&d, err)
+	w.same(w.m.admit(&g.caller, quota.VerbCharge, id, amount, 0).String(), replyOf(&d, err).String())
+}
+
 // decided holds a Decision to I1 by itself.
 func (w *world) decided(d *quota.Decision, err error) {
 	if err != nil || !d.Allowed || d.Replayed {
@@ -178,8 +206,12 @@ func (w *world) chargeAbroad() {
 		}
 		serial := n.secrets[len(n.secrets)-1].serial
 		p, err := w.other.Authenticate(w.ctx, n.token(serial), netip.MustParseAddr("10.0.0.7"))
-		if err != nil {
-			return // it may not know yet that the key was enabled, or rotated
+		if err != nil { // it may not know yet that the key was enabled, or rotated
+			var e *saccount.AuthError
+			if errors.As(err, &e) && (e.Reason == "disabled" || e.Reason == "expired") {
+				w.m.refuse(n, quota.Reason(e.Reason))
+			}
+			return
 		}
 		w.keepGuest(&w.abroad, &guest{caller{n, serial}, p})
 	}
@@ -195,8 +227,8 @@ func (w *world) chargeAbroad() {
 	_, _ = w.svc.Release(w.ctx, g.node.org.id, "nothing")
 	w.m.release(g.node.org, "nothing", "")
 	why := w.m.barred(&g.caller)
-	if why == "" && conditionOf(err) == "unauthenticated" && g.node.moved {
-		w.same("unauthenticated", "unauthenticated") // it goes by an end that was moved since
+	if why == "" && conditionOf(err) == "unauthenticated" && slices.ContainsFunc(g.node.chain(), func(n *node) bool { return n.moved }) {
+		w.same("unauthenticated", "unauthenticated") // it has not heard yet that the caller was let in again
 		return
 	}
 	want := w.m.admit(&g.caller, quota.VerbCharge, id, amount, 0)

@@ -170,19 +170,24 @@ func (b *book) Openings(sub quota.Subject) (o []quota.Opening, err error) {
 	if o, ok := b.openings[sub]; ok {
 		return o, nil
 	}
-	key := pairKey(nil, b.id, string(sub))
 	err = b.s.read(func(tx *bbolt.Tx) error {
-		v, err := tabOpenings.get(b.s, tx, key)
-		if v == nil || err != nil {
-			return err
-		}
-		var rest []byte
-		if o, rest, err = quota.ParseOpenings(v); err != nil || len(rest) != 0 {
-			return tabOpenings.damaged(key)
-		}
-		return nil
+		o, err = b.storedOpenings(tx, sub)
+		return err
 	})
 	return o, err
+}
+
+func (b *book) storedOpenings(tx *bbolt.Tx, sub quota.Subject) ([]quota.Opening, error) {
+	key := pairKey(nil, b.id, string(sub))
+	v, err := tabOpenings.get(b.s, tx, key)
+	if v == nil || err != nil {
+		return nil, err
+	}
+	o, rest, err := quota.ParseOpenings(v)
+	if err != nil || len(rest) != 0 {
+		return nil, tabOpenings.damaged(key)
+	}
+	return o, nil
 }
 
 // Receipt implements quota.Loader.

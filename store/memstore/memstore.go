@@ -25,6 +25,8 @@ type Store struct {
 	orgs   sync.Map // id -> *org
 	keys   sync.Map // key id -> *org, for look-ups that know no organization
 
+	writing sync.Mutex // one Write at a time: a key's id is unique in all organizations
+
 	mu     sync.Mutex // guards what follows; taken inside an org's lock
 	outbox []quota.Alert
 	seq    int64

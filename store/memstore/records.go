@@ -45,6 +45,8 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	if err := s.begin(ctx, "write"); err != nil {
 		return err
 	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	o := s.org(b.Org)
 	o.mu.Lock()
 	defer o.mu.Unlock()

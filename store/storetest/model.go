@@ -285,8 +285,10 @@ func (m *model) settle(o *quota.Op) quota.Result {
 		return quota.Result{Outcome: quota.Conflict}
 	}
 	if o.Verb == quota.VerbRenew {
-		p.expires = max(p.expires, o.At+o.TTL)
-		r.keep = max(r.keep, o.Keep, p.expires+day)
+		if o.At+o.TTL > p.expires {
+			p.expires = o.At + o.TTL
+			r.keep = max(r.keep, o.Keep, p.expires+day)
+		}
 		return quota.Result{Outcome: quota.Applied}
 	}
 	if o.Verb == quota.VerbRelease {

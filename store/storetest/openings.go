@@ -92,10 +92,10 @@ func openNever(k *kit) {
 	k.stands(noon, l, 20, 0, 0) // the charge under the new limit is not in the old
 	k.left(noon+300*day, level(key1, noon+300*day, always), 50)
 	// From one that never resets, what was left goes on.
-	day3 := daily(100, 3, noon)
+	day3 := daily(200, 3, noon)
 	k.edit(noon, saccount.KindKey, "k1", opening(key1, day3, &always))
 	k.left(noon, level(key1, noon, day3), 50)
-	k.left(noon+day, level(key1, noon+day, daily(100, 3, noon+day)), 100)
+	k.left(noon+day, level(key1, noon+day, daily(200, 3, noon+day)), 200)
 }
 
 func openHolds(k *kit) {

@@ -244,6 +244,7 @@ func recordBytes(k *kit) {
 	if got := k.get(saccount.KindKey, "big").Data; !bytes.Equal(got, big.Data) {
 		k.failf("64 kB of data came back as %d other bytes", len(got))
 	}
+	k.refresh()
 	for _, s := range []quota.Subject{"key:K1", "key:k1 ", "key:k1"} {
 		k.run(quota.Applied, k.charge(noon, "", quota.Credits(len(s)), level(s, noon, never(1000))))
 	}

@@ -1,0 +1,199 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// form checks that a row can be read as what its table holds.
+func form(t *table, k, v []byte) (err error) {
+	bad := t.damaged(k)
+	switch t {
+	case tabRecords:
+		kind, _, id, err := cutRecordKey(k)
+		if err != nil {
+			return bad
+		}
+		_, err = parseRecord(kind, id, k, v)
+		return err
+	case tabSettings:
+		if _, n := binary.Uvarint(v); n != len(v) {
+			return bad
+		}
+	case tabUses:
+		w := wire{b: v}
+		w.time()
+		w.bytes()
+		if w.end() != nil {
+			return bad
+		}
+	case tabAudit:
+		if _, rest, err := cutPart(k); err != nil || len(rest) != 8 {
+			return bad
+		}
+	case tabCounters:
+		if _, _, err := parseCounterKey(k); err != nil {
+			return bad
+		}
+		_, err = parseCounter(k, v)
+	case tabEnds:
+		_, rest, err := cutOrdered(k)
+		if err == nil {
+			_, _, err = parseCounterKey(rest)
+		}
+		if err != nil {
+			return bad
+		}
+	case tabOpenings:
+		if _, rest, err := quota.ParseOpenings(v); err != nil || len(rest) != 0 {
+			return bad
+		}
+	case tabReceipts:
+		_, err = parseReceipt(k, v)
+	case tabOutbox:
+		_, err = parseAlert(k, v)
+	}
+	return err
+}
+
+// cutRecordKey is the inverse of recordKey; org is empty of an organization.
+func cutRecordKey(k []byte) (kind saccount.Kind, org, id string, err error) {
+	if len(k) == 0 {
+		return 0, "", "", errKey
+	}
+	org, rest, err := cutPart(k[1:])
+	return saccount.Kind(k[0]), org, string(rest), err
+}
+
+// records checks that records and the indexes that find them agree.
+func (c *checker) records(tx *bbolt.Tx) error {
+	err := tabRecords.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		kind, _, id, err := cutRecordKey(k)
+		if err != nil {
+			return false, tabRecords.damaged(k)
+		}
+		r, err := parseRecord(kind, id, k, v)
+		if err != nil {
+			return false, err
+		}
+		if r.Deleted.IsZero() && r.Name != "" && kind.UniqueNames() && !c.says(tx, tabNames, nameKey(nil, kind, r.Org, r.Parent, r.Name), id) {
+			c.foundf("%s %q is not found by its name", kind, id)
+		}
+		if kind == saccount.KindKey {
+			if !c.says(tx, tabKeys, []byte(id), r.Org) {
+				c.foundf("key %q is not found by its id", id)
+			}
+			if !c.says(tx, tabChildren, childKey(nil, r.Org, r.Parent, id), "") {
+				c.foundf("key %q is not listed with its account", id)
+			}
+		}
+		return true, c.step()
+	})
+	if err != nil {
+		return err
+	}
+	// The other way round: nothing is found that is not there.
+	count := func(t *table, of func(kind saccount.Kind) bool, living bool) error {
+		have, want := 0, 0
+		err := tabRecords.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+			kind, _, id, err := cutRecordKey(k)
+			if err != nil || !of(kind) {
+				return err == nil, err
+			}
+			r, err := parseRecord(kind, id, k, v)
+			if err == nil && (!living || r.Deleted.IsZero() && r.Name != "") {
+				want++
+			}
+			return true, err
+		})
+		if err == nil {
+			err = t.each(tx, []byte{0}, nil, func([]byte, []byte) (bool, error) { have++; return true, nil })
+		}
+		if err == nil && have != want {
+			c.foundf("the table %s has %d rows and should have %d", t.name, have, want)
+		}
+		return err
+	}
+	isKey := func(k saccount.Kind) bool { return k == saccount.KindKey }
+	if err := count(tabKeys, isKey, false); err != nil {
+		return err
+	}
+	if err := count(tabChildren, isKey, false); err != nil {
+		return err
+	}
+	return count(tabNames, saccount.Kind.UniqueNames, true)
+}
+
+// says reports whether a row is there and says what it should.
+func (c *checker) says(tx *bbolt.Tx, t *table, key []byte, want string) bool {
+	b, err := t.bucket(tx)
+	if err != nil {
+		return false
+	}
+	v := b.Get(key)
+	if v == nil {
+		return false
+	}
+	v, err = t.unseal(key, v)
+	return err == nil && bytes.Equal(v, []byte(want))
+}
+
+// held checks that what counters hold is what open reservations hold.
+func (c *checker) held(tx *bbolt.Tx) error {
+	want := map[string]quota.Credits{}
+	err := tabReceipts.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		r, err := parseReceipt(k, v)
+		if err != nil {
+			return false, err
+		}
+		open := r.Hold == quota.HoldOpen
+		if open != c.says(tx, tabHolds, k, "") {
+			c.foundf("reservation %q is listed as open and is not, or the other way round", r.ID)
+		}
+		if !open {
+			return true, c.step()
+		}
+		org, _, err := cutPart(k)
+		if err != nil {
+			return false, tabReceipts.damaged(k)
+		}
+		b := c.s.newBook(org)
+		for i := range r.Levels {
+			l := &r.Levels[i]
+			for j := range l.Limits {
+				e := &l.Limits[j]
+				want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: e.Limit, Number: e.Number, Start: e.Start}))] += r.Amount
+			}
+			want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: quota.SeriesUsage, Start: l.Bucket}))] += r.Amount
+			open, err := b.storedOpenings(tx, l.Subject)
+			if err != nil {
+				return false, err
+			}
+			for _, o := range open {
+				if o.Number > l.Sequence && l.Bucket >= o.Start && (o.End == 0 || l.Bucket < o.End) {
+					want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: o.Series, Number: o.Number, Start: o.Start}))] += r.Amount
+				}
+			}
+		}
+		return true, c.step()
+	})
+	if err != nil {
+		return err
+	}
+	return tabCounters.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		x, err := parseCounter(k, v)
+		if err == nil && x.Held != want[string(k)] {
+			org, id, _ := parseCounterKey(k)
+			c.foundf("counter %q %d of %s in %q holds %s credits, open reservations %s", id.Series, id.Number, id.Subject, org, x.Held, want[string(k)])
+		}
+		if err == nil {
+			err = c.step()
+		}
+		return true, err
+	})
+}

@@ -1,0 +1,375 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
+)
+
+func models() []guarantee {
+	return []guarantee{
+		{"a random history comes out as a plain model of it", "what nobody thought of is found by trying everything", func(k *kit) {
+			modelRun(k, 1, 900)
+		}},
+		{"another random history comes out as a plain model of it", "what nobody thought of is found by trying everything", func(k *kit) {
+			modelRun(k, rand.Uint64()>>1, 900)
+		}},
+	}
+}
+
+// walk is a random history, applied to the Store and to the model.
+type walk struct {
+	*kit
+	rng    *rand.Rand
+	m      *model
+	now    int64 // the clock, which jumps both ways
+	high   int64 // the latest instant it showed
+	purses map[quota.Subject]*plainPurse
+	levels map[levelName]*quota.Level
+	ids    []string
+	step   int
+}
+
+type levelName struct {
+	subject quota.Subject
+	bucket  int64
+}
+
+// plainPurse is a subject's limits; sequence is the highest number ever given.
+type plainPurse struct {
+	kind     saccount.Kind
+	id       string
+	sequence uint32
+	limits   []plainLimit
+}
+
+type plainLimit struct {
+	entry  quota.Entry // without its window
+	period int
+}
+
+// The periods of the walk. Their windows never start together, so that a
+// window is told by its start.
+const (
+	noReset = iota
+	sixHours
+	oneDay
+	thirtyDays
+	periods
+)
+
+func (l *plainLimit) window(now int64) quota.Entry {
+	e := l.entry
+	in := func(length, offset int64) {
+		e.Start = (now-offset)/length*length + offset
+		e.End = e.Start + length
+	}
+	switch l.period {
+	case sixHours:
+		in(6*hour, 0)
+	case oneDay:
+		in(day, quarter)
+	case thirtyDays:
+		in(30*day, 2*quarter)
+	}
+	return e
+}
+
+// level is a subject's Level at instant now, the same one for a quarter of an
+// hour, as the Ledger shares it.
+func (w *walk) level(s quota.Subject, now int64) *quota.Level {
+	n := levelName{s, quota.BucketStart(now)}
+	if l := w.levels[n]; l != nil {
+		return l
+	}
+	p := w.purses[s]
+	l := level(s, now)
+	l.Sequence = p.sequence
+	for i := range p.limits {
+		l.Limits = append(l.Limits, p.limits[i].window(now))
+	}
+	w.levels[n] = l
+	return l
+}
+
+func (w *walk) chain(now int64) (caller quota.Subject, ls []*quota.Level) {
+	chains := [][]quota.Subject{{key1, acc1, org}, {key1, acc1, org}, {key2, acc1, org}, {key3, acc2, org}, {ann, org}}
+	for _, s := range chains[w.rng.IntN(len(chains))] {
+		ls = append(ls, w.level(s, now))
+	}
+	return ls[0].Subject, ls
+}
+
+// modelRun takes so many random steps; where the Store can be opened again it
+// is, every now and then. KEYPURSE_SEED replaces the seed.
+func modelRun(k *kit, seed uint64, steps int) {
+	if s := os.Getenv("KEYPURSE_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		k.must(err, "read KEYPURSE_SEED")
+		seed = n
+	}
+	k.tree()
+	w := &walk{
+		kit: k, rng: rand.New(rand.NewPCG(seed, 0)), m: newModel(k.settings), now: noon, high: noon,
+		purses: map[quota.Subject]*plainPurse{
+			key1: {kind: saccount.KindKey, id: "k1"}, key2: {kind: saccount.KindKey, id: "k2"}, key3: {kind: saccount.KindKey, id: "k3"},
+			acc1: {kind: saccount.KindAccount, id: "a1"}, acc2: {kind: saccount.KindAccount, id: "a2"},
+			ann: {kind: saccount.KindMember, id: "ann"}, org: {kind: saccount.KindOrg, id: acme},
+		},
+		levels: map[levelName]*quota.Level{},
+	}
+	defer func() {
+		if k.t.Failed() {
+			k.t.Logf("KEYPURSE_SEED=%d runs this history again; it got to step %d", seed, w.step)
+		}
+	}()
+	for w.step = 1; w.step <= steps; w.step++ {
+		w.tick()
+		switch n := w.rng.IntN(100); {
+		case n < 7:
+			w.edit()
+		case n == 7:
+			w.clean()
+		case n == 8 && k.again != nil:
+			k.reopen()
+			clear(w.levels)
+		default:
+			w.batch()
+		}
+		if w.step%20 == 0 || w.step == steps {
+			w.check()
+		}
+		if k.t.Failed() {
+			return
+		}
+	}
+}
+
+func (w *walk) floor() int64 { return w.high - 3*day }
+
+func (w *walk) tick() {
+	switch n := w.rng.IntN(100); {
+	case n < 70:
+		w.now += w.rng.Int64N(2 * minute)
+	case n < 85:
+		w.now += w.rng.Int64N(3 * hour)
+	case n < 94:
+		w.now = max(w.floor(), w.now-w.rng.Int64N(26*hour))
+	case n < 99:
+		w.now += w.rng.Int64N(3 * day)
+	default:
+		w.now += w.rng.Int64N(40 * day)
+	}
+	w.high = max(w.high, w.now)
+}
+
+// id is a new id, or one of those used lately.
+func (w *walk) id() string {
+	if len(w.ids) > 0 && w.rng.IntN(10) == 0 {
+		return w.known()
+	}
+	id := fmt.Sprint("i", w.step, ".", w.rng.IntN(1000))
+	w.ids = append(w.ids, id)
+	return id
+}
+
+func (w *walk) known() string {
+	if len(w.ids) == 0 {
+		return "nothing"
+	}
+	last := w.ids[max(0, len(w.ids)-25):]
+	return last[w.rng.IntN(len(last))]
+}
+
+func (w *walk) op() *quota.Op {
+	o := &quota.Op{Org: acme, Settings: w.m.settings, At: w.now, Keep: w.now + 7*day, Amount: quota.Credits(w.rng.IntN(60))}
+	var ls []*quota.Level
+	o.Caller, ls = w.chain(w.now)
+	switch n := w.rng.IntN(100); {
+	case n < 40:
+		o.Verb, o.Levels = quota.VerbCharge, ls
+		if w.rng.IntN(3) > 0 {
+			o.ID = w.id()
+		}
+	case n < 60:
+		o.Verb, o.Levels, o.ID, o.TTL = quota.VerbReserve, ls, w.id(), 1+w.rng.Int64N(12*hour)
+	case n < 76:
+		o.Verb, o.Of, o.Strict = quota.VerbCommit, w.known(), w.rng.IntN(5) == 0
+	case n < 82:
+		o.Verb, o.Of = quota.VerbRelease, w.known()
+	case n < 86:
+		o.Verb, o.Of, o.TTL = quota.VerbRenew, w.known(), 1+w.rng.Int64N(12*hour)
+	case n < 97:
+		o.Verb, o.Of = quota.VerbRefund, w.known()
+		if w.rng.IntN(2) == 0 {
+			o.ID = w.id()
+		}
+		o.Amount /= 3
+	default:
+		o = w.refused(w.now, ls[0].Subject, quota.ReasonLimit, 1+w.rng.Int64N(5))
+		o.At = w.now
+		return o
+	}
+	if o.Verb != quota.VerbCharge && o.Verb != quota.VerbReserve {
+		o.Caller = "" // the host settles, mostly
+		if w.rng.IntN(10) == 0 {
+			o.Caller = key2
+		}
+	} else if w.rng.IntN(30) == 0 {
+		o.Settings += int64(w.rng.IntN(3)) - 1
+	}
+	if m := w.m.ids[o.ID]; m != nil && w.rng.IntN(2) == 0 { // a true retry
+		o.Verb, o.Caller, o.Amount, o.TTL, o.Of = m.verb, m.caller, m.amount, m.ttl, m.of
+		if o.Verb == quota.VerbRefund {
+			o.Levels = nil
+		} else {
+			o.Levels = ls
+		}
+	}
+	return o
+}
+
+func (w *walk) batch() {
+	ops := make([]*quota.Op, 1+w.rng.IntN(5))
+	for i := range ops {
+		ops[i] = w.op()
+	}
+	w.apply(ops...)
+	for _, o := range ops {
+		want := w.m.apply(o)
+		got := o.Result
+		if got.Outcome == quota.Excess { // what it was found above is not told apart
+			got.Figures = nil
+		}
+		if got.Outcome != want.Outcome || got.Refused != want.Refused || !slices.Equal(got.Figures, want.Figures) {
+			w.failf("step %d at %s: %s %q of %q, amount %d, by %q\n\tgot  %s, error %v, refused %b, figures %+v\n\twant %s, refused %b, figures %+v", w.step,
+				at(o.At), o.Verb, o.ID, o.Of, o.Amount, o.Caller, got.Outcome, got.Err, got.Refused, got.Figures, want.Outcome, want.Refused, want.Figures)
+			return
+		}
+	}
+}
+
+// edit changes the limits of a subject as a service does: a Max, a period, a
+// raise; a limit more, a limit less.
+func (w *walk) edit() {
+	subjects := []quota.Subject{key1, key2, acc1, acc2, ann, org, org}
+	s := subjects[w.rng.IntN(len(subjects))]
+	p := w.purses[s]
+	next := plainPurse{kind: p.kind, id: p.id, sequence: p.sequence, limits: slices.Clone(p.limits)}
+	var open []saccount.Opening
+	most := func() quota.Credits { return quota.Credits(w.rng.IntN(3000)) }
+	i := 0
+	if len(next.limits) > 0 {
+		i = w.rng.IntN(len(next.limits))
+	}
+	switch n := w.rng.IntN(10); {
+	case len(next.limits) == 0 || n < 2 && len(next.limits) < 3:
+		next.sequence++
+		l := plainLimit{quota.Entry{Limit: fmt.Sprint("l", next.sequence), Number: next.sequence, Max: most()}, w.rng.IntN(periods)}
+		l.entry.Soft = w.rng.IntN(5) == 0
+		if l.period != noReset {
+			l.entry.Thresholds = append(quota.DefaultThresholds(), quota.Left(100))
+		}
+		next.limits = append(next.limits, l)
+		open = append(open, opening(s, l.window(w.now), nil))
+	case n < 3:
+		next.limits = slices.Delete(next.limits, i, i+1)
+	case n < 6:
+		l := &next.limits[i]
+		was := l.window(w.now)
+		next.sequence++
+		l.entry.Number, l.period = next.sequence, 1+w.rng.IntN(periods-1)
+		if len(l.entry.Thresholds) == 0 && w.rng.IntN(2) == 0 {
+			l.period = noReset
+		}
+		if w.rng.IntN(2) == 0 {
+			l.entry.Max = most()
+		}
+		open = append(open, opening(s, l.window(w.now), &was))
+	case n < 8:
+		next.limits[i].entry.Extra = quota.Credits(w.rng.IntN(3) * 200)
+	default:
+		next.limits[i].entry.Max = most()
+	}
+	b := changes(w.get(p.kind, p.id))
+	b.At, b.Open = at(w.now), open
+	b.Changes[0].Record.Data = fmt.Append(nil, w.step)
+	if w.rng.IntN(8) == 0 {
+		b.Changes[0].Record.Revision += 1 + w.rng.Int64N(3)
+		if err := w.Write(background(), b); !errors.Is(err, saccount.ErrConflict) {
+			w.failf("step %d: a change at a revision to come: %v", w.step, err)
+		}
+		return
+	}
+	w.must(w.Write(background(), b), "edit")
+	for _, o := range open {
+		w.m.open(o.Subject, o.Entry, o.Was, w.now)
+	}
+	w.m.settings++
+	*p = next
+	clear(w.levels)
+}
+
+// clean purges and folds what is over at every instant that the clock may
+// still show.
+func (w *walk) clean() {
+	floor := w.floor()
+	w.purge(saccount.Purge{Receipts: at(floor), Windows: at(floor - 31*day), Alerts: at(floor), Most: 1 + w.rng.IntN(50)})
+	for n, c := range w.m.counters {
+		if c.end != 0 && c.end <= floor-31*day {
+			delete(w.m.counters, n)
+		}
+	}
+	w.m.alerts = slices.DeleteFunc(w.m.alerts, func(a quota.Alert) bool { return a.At < floor })
+	// Nothing may be folded that can still be settled or refunded.
+	until := floor - day
+	for _, r := range w.m.ids {
+		if p := r.spending; p != nil && (r.keep > floor || p.reservation && p.state == quota.HoldOpen) {
+			until = min(until, p.levels[0].Bucket)
+		}
+	}
+	var days []int64
+	for start := int64(midnight - 4*day + 2*quarter); start+day <= until; start += day {
+		days = append(days, start)
+	}
+	if len(days) < 2 {
+		return
+	}
+	w.foldAll(days, 1+w.rng.IntN(200))
+	w.m.folded = days[:len(days)-1]
+}
+
+func (w *walk) check() {
+	for s := range w.purses {
+		for _, now := range []int64{w.now, max(w.floor(), w.now-w.rng.Int64N(2*day)), w.now + w.rng.Int64N(2*day)} {
+			l := w.level(s, now)
+			if got, want := w.peek(now, l), w.m.peek([]*quota.Level{l}, now); !slices.Equal(got, want) {
+				w.failf("step %d: %s at %s\n\tgot  %+v\n\twant %+v\n\tof   %+v", w.step, s, at(now), got, want, l.Limits)
+			}
+		}
+		got := map[usage.Row]usage.Row{}
+		from, to := ever()
+		for _, r := range w.rows(s, from, to) {
+			got[usage.Row{Subject: r.Subject, Reason: r.Reason, Day: r.Day, Start: r.Start}] = r
+		}
+		if want := w.m.usage(s); !reflect.DeepEqual(got, want) {
+			w.failf("step %d: usage of %s\n\tgot  %+v\n\twant %+v", w.step, s, got, want)
+		}
+	}
+	alerts := w.outbox()
+	for i := range alerts {
+		alerts[i].Seq = 0
+	}
+	if !slices.Equal(alerts, w.m.alerts) {
+		w.failf("step %d: alerts\n\tgot  %+v\n\twant %+v", w.step, alerts, w.m.alerts)
+	}
+	same(w.kit, "settings number", w.number(), w.m.settings)
+}
