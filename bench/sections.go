@@ -146,11 +146,14 @@ func middlewareCases(harness.Env) (cs []harness.Case) {
 	for _, m := range middlewares {
 		cs = append(cs, inProcess(workMiddleware, m.who, hot, m.wrap))
 	}
-	return cs
+	return append(cs, inProcess(workMiddleware, whoKeypurse, hot, guarded))
 }
 
 func loopbackCases(harness.Env) []harness.Case {
-	return []harness.Case{loopback(workLoopback, whoBare, hot, 8, middlewares[0].wrap)}
+	return []harness.Case{
+		loopback(workLoopback, whoBare, hot, 8, middlewares[0].wrap),
+		loopback(workLoopback, whoKeypurse, hot, 8, guarded),
+	}
 }
 
 func durableCases(harness.Env) []harness.Case {

@@ -40,7 +40,9 @@ func limitState(l *quota.LimitStatus) LimitState {
 }
 
 const (
-	forever    = time.Duration(1<<63 - 1)
+	// forever is longer than every wait. The longest window is a century.
+	forever    = 201 * 365 * 24 * time.Hour
+	longestOne = 200 * 365 * 24 * time.Hour
 	heldWait   = time.Second
 	mostJitter = 30 * time.Second
 )
@@ -55,7 +57,7 @@ func (s *LimitState) wait(now time.Time) time.Duration {
 	case s.ResetsAt.IsZero():
 		return forever
 	}
-	return max(s.ResetsAt.Sub(now), time.Second)
+	return min(max(s.ResetsAt.Sub(now), time.Second), longestOne)
 }
 
 // exceeded is the answer of the limit that keeps the caller out longest.
@@ -77,10 +79,14 @@ func exceeded(e *quota.ExceededError, now time.Time) *Problem {
 		p.Detail = "The request was not admitted."
 		return p
 	}
-	where := fmt.Sprintf("The limit %q of the %s has %s of %s credits left", s.Limit, s.Level, s.Remaining, s.Max)
+	level := s.Level
+	if level == quota.KindOrg {
+		level = "organization"
+	}
+	where := fmt.Sprintf("The limit %q of the %s has %s of %s credits left", s.Limit, level, s.Remaining, s.Max)
 	switch {
 	case s.Requested > s.Max:
-		p.Detail = fmt.Sprintf("The request costs %s credits, more than the whole limit %q of the %s, which is %s.", s.Requested, s.Limit, s.Level, s.Max)
+		p.Detail = fmt.Sprintf("The request costs %s credits, more than the whole limit %q of the %s, which is %s.", s.Requested, s.Limit, level, s.Max)
 	case longest == forever:
 		p.Detail = fmt.Sprintf("%s, the request costs %s, and the limit does not reset.", where, s.Requested)
 	case s.HeldOnly:

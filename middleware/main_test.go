@@ -116,3 +116,5 @@ func monthly(c quota.Credits) saccounttest.Spec { return saccounttest.Spec{Month
 func limit(name string, max quota.Credits, unit quota.Unit) saccount.Limits {
 	return saccount.Limits{name: saccount.NewLimit(max, quota.Period{Unit: unit})}
 }
+
+var connAddr = netip.MustParseAddr("192.0.2.1")

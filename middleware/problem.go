@@ -71,13 +71,16 @@ type Problem struct {
 	// Violated are all the limits that stood in the way.
 	Violated []LimitState `json:"violated,omitempty"`
 
+	// Scope lists the scopes needed, with spaces between them. It is part of
+	// the challenge too.
+	Scope string `json:"scope,omitempty"`
+
 	// RetryAfter goes into the Retry-After header, in seconds and rounded up.
 	// Zero: waiting does not help, or nothing is known of it.
 	RetryAfter time.Duration `json:"-"`
 	// Challenge is the error code of RFC 6750, 3.1, in WWW-Authenticate; a
 	// 401 is challenged without one too.
 	Challenge string `json:"-"`
-	Scope     string `json:"-"` // of the challenge: the scopes needed
 	Realm     string `json:"-"` // of the challenge; DefaultRealm where empty
 	// Err is the cause, for logs. It is never sent.
 	Err error `json:"-"`

@@ -164,13 +164,76 @@ func (r *Row) bound(e *Entry) Credits {
 	return satAdd(m, e.Extra)
 }
 
-// found are the rows of a Level: its limits' in order, then its bucket.
-type found struct {
-	book  *Book
-	moved uint64
-	rows  []*Row
-	// few is the first of rows again, for Warm, which holds no lock.
-	few [2]atomic.Pointer[Row]
+// memo is where a Book last found the counters of a Purse. But for its atomic
+// parts it is guarded by whatever guards the Book.
+type memo struct {
+	book   *Book
+	moved  uint64
+	bucket int64
+	first  *Entry // of the limits: which windows these are
+	n      int
+	// few are the counters, the limits' in order and then the bucket, where
+	// they are few, as they nearly always are; else all are in more.
+	few  [2]atomic.Pointer[Row]
+	more *[]*Row
+	home atomic.Pointer[Home]
+}
+
+// counters are the counters of a Level: its limits' in order, then its bucket.
+type counters struct {
+	few [2]*Row
+	all []*Row
+}
+
+func (c *counters) at(i int) *Row {
+	if c.all != nil {
+		return c.all[i]
+	}
+	return c.few[i]
+}
+
+func (c *counters) set(i int, r *Row) {
+	if c.all != nil {
+		c.all[i] = r
+		return
+	}
+	c.few[i] = r
+}
+
+func first(l *Level) *Entry {
+	if len(l.Limits) == 0 {
+		return nil
+	}
+	return &l.Limits[0]
+}
+
+// finds gives what the memo knows of a Level's counters in this Book.
+func (m *memo) finds(b *Book, l *Level, into *counters) bool {
+	if m == nil || m.book != b || m.moved != b.moved || m.bucket != l.Bucket || m.first != first(l) || m.n != len(l.Limits)+1 {
+		return false
+	}
+	if m.n > len(m.few) {
+		into.all = *m.more
+		return true
+	}
+	into.few[0], into.few[1] = m.few[0].Load(), m.few[1].Load()
+	return true
+}
+
+func (m *memo) keeps(b *Book, l *Level, c *counters) {
+	if m == nil {
+		return
+	}
+	m.book, m.moved, m.bucket, m.first, m.n = b, b.moved, l.Bucket, first(l), len(l.Limits)+1
+	if c.all != nil {
+		all := c.all // a copy: c itself stays on its caller's stack
+		m.more = &all
+		m.few[0].Store(c.all[0])
+		m.few[1].Store(c.all[m.n-1])
+		return
+	}
+	m.few[0].Store(c.few[0])
+	m.few[1].Store(c.few[1])
 }
 
 func (b *Book) subject(s Subject) *subject {
@@ -363,55 +426,45 @@ func (b *Book) each(sub *subject, name string, from, to int64, fn func(start int
 
 // find finds the counters of a Level. Fresh ones are not yet in the Book and
 // not remembered.
-func (b *Book) find(l *Level) ([]*Row, error) {
-	if f := &l.found; f.book == b && f.moved == b.moved {
-		return f.rows, nil
+func (b *Book) find(l *Level, into *counters) error {
+	if l.memo().finds(b, l, into) {
+		return nil
 	}
 	sub := b.subject(l.Subject)
-	rows := make([]*Row, 0, len(l.Limits)+1)
 	k := block{most: len(l.Limits) + 1}
+	into.all = nil
+	if k.most > len(into.few) {
+		into.all = make([]*Row, k.most)
+	}
 	fresh := false
 	for i := range l.Limits {
 		r, err := b.limit(sub, &l.Limits[i], &k)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		fresh = fresh || r.fresh
-		rows = append(rows, r)
+		into.set(i, r)
 	}
 	r, err := b.bucket(sub, SeriesUsage, l.Bucket, &k)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	rows = append(rows, r)
+	into.set(k.most-1, r)
 	if !fresh && !r.fresh {
-		b.remembers(l, rows)
+		l.memo().keeps(b, l, into)
 	}
-	return rows, nil
-}
-
-func (b *Book) remembers(l *Level, rows []*Row) {
-	l.found.book, l.found.moved = b, b.moved
-	l.found.rows = rows
-	for i := range l.Limits {
-		rows[i].requests = 0 // the thresholds may be others than those it was computed from
-	}
-	for i := range l.found.few {
-		if i < len(rows) {
-			l.found.few[i].Store(rows[len(rows)-1-i])
-		}
-	}
+	return nil
 }
 
 // keep makes a Level's fresh counters part of the Book.
-func (b *Book) keep(l *Level, rows []*Row) error {
-	if l.found.book == b && l.found.moved == b.moved {
-		return nil
-	}
-	for _, r := range rows {
+func (b *Book) keep(l *Level, c *counters) error {
+	fresh := false
+	for i := range len(l.Limits) + 1 {
+		r := c.at(i)
 		if !r.fresh {
 			continue
 		}
+		fresh = true
 		if r.noted {
 			if err := b.note(r.of, Opening{Series: r.in.name, Number: r.in.number, Start: r.start, End: r.end}); err != nil {
 				return err
@@ -420,7 +473,9 @@ func (b *Book) keep(l *Level, rows []*Row) error {
 		b.insert(r)
 		b.created(r)
 	}
-	b.remembers(l, rows)
+	if fresh {
+		l.memo().keeps(b, l, c)
+	}
 	return nil
 }
 

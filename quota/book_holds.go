@@ -101,6 +101,10 @@ type targets struct {
 	entry  []*Entry
 	all    []*Row // every counter once, buckets included
 	later  []*Row // opened since, not among limits
+	// folded: a bucket is not there any more. It is older than any id lives, so
+	// that only a clock that ran back can ask for it, and it holds nothing:
+	// what it counted is settled for good.
+	folded bool
 }
 
 func (b *Book) targets(r *Receipt) (t targets, err error) {
@@ -138,9 +142,11 @@ func (b *Book) targets(r *Receipt) (t targets, err error) {
 		if err != nil {
 			return t, err
 		}
-		if row != nil {
-			t.all = append(t.all, row)
+		if row == nil {
+			t.folded = true
+			continue
 		}
+		t.all = append(t.all, row)
 	}
 	return t, nil
 }

@@ -114,16 +114,15 @@ func (b *Book) admit(op *Op) error {
 		res.Outcome = Full
 		return nil
 	}
-	var at [MaxLevels][]*Row
+	var at [MaxLevels]counters
 	n, overflow := 0, false
 	for i, l := range op.Levels {
-		f, err := b.find(l)
-		if err != nil {
+		f := &at[i]
+		if err := b.find(l, f); err != nil {
 			return err
 		}
-		at[i] = f
 		for j := range l.Limits {
-			e, r := &l.Limits[j], f[j]
+			e, r := &l.Limits[j], f.at(j)
 			bound := r.bound(e)
 			if op.Amount > room(bound, r.used, r.overage, r.held) || r.above(bound) {
 				if !e.Soft {
@@ -135,7 +134,7 @@ func (b *Book) admit(op *Op) error {
 			res.Figures = append(res.Figures, Figure{Max: bound, Used: r.used, Held: r.held, Overage: r.overage})
 			n++
 		}
-		if f[len(l.Limits)].overflows(op.Amount) {
+		if f.at(len(l.Limits)).overflows(op.Amount) {
 			overflow = true
 		}
 	}
@@ -148,13 +147,14 @@ func (b *Book) admit(op *Op) error {
 		return nil
 	}
 	for i, l := range op.Levels { // whatever can fail comes before the first change
-		if err := b.keep(l, at[i]); err != nil {
+		if err := b.keep(l, &at[i]); err != nil {
 			return err
 		}
 	}
 	n = 0
 	for i, l := range op.Levels {
-		for j, r := range at[i] {
+		for j := range len(l.Limits) + 1 {
+			r := at[i].at(j)
 			b.touch(r)
 			if op.Verb == VerbReserve {
 				r.held += op.Amount
@@ -305,12 +305,12 @@ func (b *Book) Peek(levels []*Level, at int64) ([]Figure, error) {
 	}
 	var out []Figure
 	for _, l := range levels {
-		f, err := b.find(l)
-		if err != nil {
+		var f counters
+		if err := b.find(l, &f); err != nil {
 			return nil, err
 		}
 		for i := range l.Limits {
-			e, r := &l.Limits[i], f[i]
+			e, r := &l.Limits[i], f.at(i)
 			g := Figure{Max: r.bound(e), Used: r.used, Held: r.held - free[r], Overage: r.overage}
 			if r.fresh && r.held > 0 {
 				// opened from buckets: what of their holds is over is told there

@@ -27,12 +27,18 @@ type Decision struct {
 	ID string
 
 	refused uint64
-	levels  [MaxLevels]*Level
+	levels  [MaxLevels]shown
 	receipt *Receipt
 	inline  [inlineFigures]Figure
 	more    []Figure
 	n       uint8
 	depth   uint8
+}
+
+// shown is what a Decision tells of a Level.
+type shown struct {
+	purse *Purse
+	win   *windows
 }
 
 // LimitStatus is the state of one limit in its window.
@@ -114,8 +120,8 @@ func (d *Decision) each(fn func(LimitStatus)) {
 		return
 	}
 	for _, l := range d.levels[:d.depth] {
-		for k := range l.Limits {
-			one(l.Subject, &l.Limits[k])
+		for k := range l.win.entries {
+			one(l.purse.subject, &l.win.entries[k])
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 type call struct {
 	op      Op
 	one     [1]*Op
-	levels  [MaxLevels]*Level
+	levels  levels
 	figures [2 * inlineFigures]Figure
 	gone    bool // the caller left before the batch was taken
 }
@@ -31,7 +31,6 @@ func newCall() *call {
 
 func (c *call) free() {
 	c.op = Op{}
-	clear(c.levels[:])
 	c.gone = false
 	calls.Put(c)
 }

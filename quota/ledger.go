@@ -197,7 +197,7 @@ func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, 
 			return err
 		}
 		o.Org, o.Settings, o.Caller = chain.Org, chain.Settings, chain.Caller
-		if o.Levels, err = chain.levels(c.levels[:0], at); err != nil {
+		if o.Levels, err = c.levels.of(&chain, at); err != nil {
 			c.free()
 			return fmt.Errorf("quota: %s: %w", verb, err)
 		}
@@ -249,7 +249,10 @@ func (l *Ledger) decide(d *Decision, o *Op) error {
 	default:
 		return o.err()
 	}
-	d.depth = uint8(copy(d.levels[:], o.Levels))
+	d.depth = uint8(len(o.Levels))
+	for i, l := range o.Levels {
+		d.levels[i] = shown{l.purse, l.win}
+	}
 	d.take(res.Figures)
 	return nil
 }
@@ -363,17 +366,17 @@ func (l *Ledger) Status(ctx context.Context, src Source, at time.Time) ([]LimitS
 	if err != nil {
 		return nil, err
 	}
-	var room [MaxLevels]*Level
-	levels, err := chain.levels(room[:0], Micros(at))
+	var room levels
+	lvs, err := room.of(&chain, Micros(at))
 	if err != nil {
 		return nil, fmt.Errorf("quota: status: %w", err)
 	}
-	f, err := l.store.Peek(ctx, chain.Org, levels, Micros(at))
+	f, err := l.store.Peek(ctx, chain.Org, lvs, Micros(at))
 	if err != nil {
 		return nil, fmt.Errorf("quota: status: %w", err)
 	}
 	out := make([]LimitStatus, 0, len(f))
-	for _, lv := range levels {
+	for _, lv := range lvs {
 		for i := range lv.Limits {
 			out = append(out, status(lv.Subject, &lv.Limits[i], f[len(out)]))
 		}

@@ -1,7 +1,5 @@
 package quota
 
-import "sync/atomic"
-
 // Verb is what an Op does.
 type Verb uint8
 
@@ -60,8 +58,7 @@ type Entry struct {
 }
 
 // Level is one subject of a chain with the windows of its limits: right for
-// instants in [From, Until), immutable, shared by every Op of that subject. It
-// is used with one store only, in which it remembers where its counters are.
+// instants in [From, Until), immutable. It is used with one store only.
 type Level struct {
 	Subject     Subject
 	Sequence    uint32 // the highest Number ever given on this subject
@@ -69,20 +66,29 @@ type Level struct {
 	Bucket      int64  // start of the usage bucket
 	Limits      []Entry
 
-	home  atomic.Pointer[Home]
-	found found // guarded by whatever guards the Book
+	// Whose Level this is; nil in one that was made without a Purse.
+	purse *Purse
+	win   *windows
 }
 
-// Home is what a backend keeps with a Level, so as not to look it up again: its
-// own place for the organization. Embed it in that, as the first field.
-type Home struct{ Of any }
-
-// Home is what SetHome left on the caller's own Level; nil where nothing was.
-func (op *Op) Home() any {
-	if len(op.Levels) == 0 {
+// memo is the Purse's, which outlives the Level.
+func (l *Level) memo() *memo {
+	if l.purse == nil {
 		return nil
 	}
-	if h := op.Levels[0].home.Load(); h != nil {
+	return &l.purse.memo
+}
+
+// Home is what a backend keeps with a caller, so as not to look it up again:
+// its own place for the organization. Embed it in that.
+type Home struct{ Of any }
+
+// Home is what SetHome left with the caller; nil where nothing was.
+func (op *Op) Home() any {
+	if len(op.Levels) == 0 || op.Levels[0].purse == nil {
+		return nil
+	}
+	if h := op.Levels[0].purse.memo.home.Load(); h != nil {
 		return h.Of
 	}
 	return nil
@@ -90,8 +96,8 @@ func (op *Op) Home() any {
 
 // SetHome leaves h for the next Op of the same caller. Safe for concurrent use.
 func (op *Op) SetHome(h *Home) {
-	if len(op.Levels) > 0 {
-		op.Levels[0].home.Store(h)
+	if len(op.Levels) > 0 && op.Levels[0].purse != nil {
+		op.Levels[0].purse.memo.home.Store(h)
 	}
 }
 

@@ -70,13 +70,12 @@ func (s *LimitSet) at(at int64) (*windows, error) {
 }
 
 // Purse is a subject with its limits, as its record says them. It is immutable
-// and safe for concurrent use; it remembers the Level that it was last asked
-// for, so that charges of one window share it.
+// and safe for concurrent use, with one store.
 type Purse struct {
 	subject  Subject
 	sequence uint32
 	set      *LimitSet
-	level    atomic.Pointer[Level]
+	memo     memo
 }
 
 // NewPurse makes the Purse of a subject. sequence is the highest Number ever
@@ -111,12 +110,8 @@ func (p *Purse) Subject() Subject { return p.subject }
 // Warm brings what a charge of the Purse will need into the processor's cache
 // while the caller does something else; it decides nothing.
 func (p *Purse) Warm() {
-	l := p.level.Load()
-	if l == nil || l.Until == 0 {
-		return
-	}
-	for i := range l.found.few {
-		if r := l.found.few[i].Load(); r != nil && r.in == nil {
+	for i := range p.memo.few {
+		if r := p.memo.few[i].Load(); r != nil && r.in == nil {
 			return // never: reading it is the point
 		}
 	}
@@ -125,20 +120,18 @@ func (p *Purse) Warm() {
 // Level gives the windows of the limits at instant at, microseconds of Unix
 // time. Errors wrap ErrInvalid: an instant outside the calendar.
 func (p *Purse) Level(at int64) (*Level, error) {
-	if l := p.level.Load(); l != nil && at >= l.From && at < l.Until {
-		return l, nil
-	}
+	l := new(Level)
+	return l, p.levelInto(l, at, BucketStart(at))
+}
+
+func (p *Purse) levelInto(l *Level, at, bucket int64) error {
 	w, err := p.set.at(at)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.subject, err)
+		return fmt.Errorf("%s: %w", p.subject, err)
 	}
-	b := BucketStart(at)
-	l := &Level{
-		Subject: p.subject, Sequence: p.sequence, Limits: w.entries, Bucket: b,
-		From: max(b, w.from), Until: min(b+bucketMicros, w.until),
-	}
-	p.level.Store(l)
-	return l, nil
+	l.Subject, l.Sequence, l.Limits, l.Bucket, l.purse, l.win = p.subject, p.sequence, w.entries, bucket, p, w
+	l.From, l.Until = max(bucket, w.from), min(bucket+bucketMicros, w.until)
+	return nil
 }
 
 // Chain is who is charged, as the records say it: the caller's own Purse first
@@ -158,22 +151,28 @@ type Source interface {
 	Chain(ctx context.Context, fresh bool) (Chain, error)
 }
 
-// levels fills into with the Levels of the chain.
-func (c *Chain) levels(into []*Level, at int64) ([]*Level, error) {
+// levels are the Levels of a chain at one instant, with the room for them.
+type levels struct {
+	all [MaxLevels]Level
+	ptr [MaxLevels]*Level
+}
+
+// of fills l with the Levels of the chain.
+func (l *levels) of(c *Chain, at int64) ([]*Level, error) {
 	if len(c.Purses) == 0 || len(c.Purses) > MaxLevels {
 		return nil, fmt.Errorf("%w chain: %d purses, want 1 to %d", ErrInvalid, len(c.Purses), MaxLevels)
 	}
 	if at < 0 || at > math.MaxInt64/4 {
 		return nil, fmt.Errorf("%w time: outside the calendar", ErrInvalid)
 	}
-	for _, p := range c.Purses {
-		l, err := p.Level(at)
-		if err != nil {
+	bucket := BucketStart(at)
+	for i, p := range c.Purses {
+		if err := p.levelInto(&l.all[i], at, bucket); err != nil {
 			return nil, err
 		}
-		into = append(into, l)
+		l.ptr[i] = &l.all[i]
 	}
-	return into, nil
+	return l.ptr[:len(c.Purses)], nil
 }
 
 // Chain makes a Chain its own Source, for one that is known as it stands. A

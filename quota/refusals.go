@@ -117,10 +117,10 @@ func (l *Ledger) Refuse(ctx context.Context, src Source, reason Reason, at time.
 	if err != nil {
 		return
 	}
-	var room [MaxLevels]*Level
-	levels, err := chain.levels(room[:0], Micros(at))
+	var room levels
+	lvs, err := room.of(&chain, Micros(at))
 	if err != nil {
 		return
 	}
-	l.counts.add(chain.Org, reason, levels, Micros(at))
+	l.counts.add(chain.Org, reason, lvs, Micros(at))
 }

@@ -1,6 +1,9 @@
 package quota
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // hold finds the open reservation that an Op settles. It is nil where the
 // Result already says why not.
@@ -43,6 +46,10 @@ func (b *Book) commit(op *Op) error {
 	t, err := b.targets(r)
 	if err != nil {
 		return err
+	}
+	if t.folded {
+		op.Result.Outcome = Unknown
+		return nil
 	}
 	within, excess := min(op.Amount, r.Amount), max(0, op.Amount-r.Amount)
 	if excess > 0 {
@@ -88,7 +95,9 @@ func (b *Book) commit(op *Op) error {
 				continue
 			}
 			spend(row, !e.Soft)
-			b.watch(op, row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject)
+			if !replaced(row, t.later) {
+				b.watch(op, row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject)
+			}
 			row.requests = 0 // computed from thresholds that may not be the limit's any more
 		}
 	}
@@ -107,6 +116,12 @@ func (b *Book) commit(op *Op) error {
 	b.put(c)
 	op.Result.Outcome, op.Result.Receipt = Applied, c
 	return nil
+}
+
+// replaced reports whether the limit's period was set anew since, so that one
+// of later alerts in its place.
+func replaced(r *Row, later []*Row) bool {
+	return slices.ContainsFunc(later, func(x *Row) bool { return x.of == r.of && x.in.name == r.in.name })
 }
 
 // release frees a reservation.
@@ -182,6 +197,10 @@ func (b *Book) refund(op *Op) error {
 	t, err := b.targets(r)
 	if err != nil {
 		return err
+	}
+	if t.folded {
+		res.Outcome = Unknown
+		return nil
 	}
 	for _, row := range t.all {
 		if row.used+row.overage < op.Amount {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/big"
 	"slices"
@@ -47,7 +48,8 @@ type org struct {
 	list    []*op // every op with an id, for picking one again
 	holds   []*op // open reservations
 	spent   map[quota.Subject]int64
-	checked bool // after it was deleted
+	checked bool  // after it was deleted
+	folded  int64 // what is older may be in days
 }
 
 // subject is what the model counts for one org, account, member or key.
@@ -74,6 +76,7 @@ type rowKey struct {
 
 // row is a counter of a limit in a window.
 type row struct {
+	sub     *subject
 	key     rowKey
 	end     int64
 	used    int64
@@ -118,6 +121,7 @@ type op struct {
 	at      int64
 	keep    int64
 	state   state
+	folded  bool // its bucket became part of a day: it is settled for good
 	expires int64
 	actual  int64
 	back    int64 // refunded
@@ -223,7 +227,7 @@ func (s *subject) row(e *entry) (r *row, kept bool) {
 	if r := s.rows[e.key()]; r != nil {
 		return r, true
 	}
-	r = &row{key: e.key(), end: e.end, ceiling: -1}
+	r = &row{sub: s, key: e.key(), end: e.end, ceiling: -1}
 	if e.end != 0 {
 		s.within(e.start, e.end, func(b *bucket) {
 			r.used = sat(r.used, b.credits)
@@ -362,8 +366,10 @@ func (o *org) fold(since, cut time.Time) error {
 	if err != nil {
 		return fmt.Errorf("sim: fold: %w", err)
 	}
+	o.folded = max(o.folded, cut.UnixMicro())
 	for _, s := range o.subs {
 		var left []*bucket
+		days := map[int64][]*bucket{}
 		for _, b := range s.recent {
 			w, err := period.WindowAt(time.UnixMicro(b.start))
 			if err != nil {
@@ -373,14 +379,24 @@ func (o *org) fold(since, cut time.Time) error {
 				left = append(left, b)
 				continue
 			}
-			d := place(&s.days, w.Start.UnixMicro())
-			d.credits += b.credits
-			d.requests += b.requests
-			d.ops = append(d.ops, b.ops...)
-			for _, x := range b.ops {
-				x.buckets[slices.Index(x.buckets, b)] = d
+			days[w.Start.UnixMicro()] = append(days[w.Start.UnixMicro()], b)
+		}
+		for start, list := range days {
+			if slices.ContainsFunc(list, func(b *bucket) bool { return b.held() != 0 }) {
+				left = append(left, list...) // until it is settled
+				continue
+			}
+			d := place(&s.days, start)
+			for _, b := range list {
+				d.credits += b.credits
+				d.requests += b.requests
+				d.ops = append(d.ops, b.ops...)
+				for _, x := range b.ops {
+					x.folded = true
+				}
 			}
 		}
+		slices.SortFunc(left, func(a, b *bucket) int { return cmp.Compare(a.start, b.start) })
 		s.recent = left
 	}
 	return nil

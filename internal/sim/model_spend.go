@@ -202,6 +202,9 @@ func (m *model) commit(o *org, of string, caller quota.Subject, amount int64, st
 	case x.state != open:
 		return condition("conflict")
 	}
+	if x.folded {
+		return condition("unknown id")
+	}
 	excess := max(0, amount-x.amount)
 	rows := x.counters()
 	own := map[*row]*entry{}
@@ -228,7 +231,7 @@ func (m *model) commit(o *org, of string, caller quota.Subject, amount int64, st
 			continue
 		}
 		over[r] = max(0, excess-room(r.max, r.used, r.overage, o.held(r, m.now)))
-		if strict && e != nil && over[r] > 0 {
+		if strict && over[r] > 0 {
 			return condition("excess")
 		}
 	}
@@ -246,7 +249,11 @@ func (m *model) commit(o *org, of string, caller quota.Subject, amount int64, st
 	}
 	for i := range x.entries {
 		e := &x.entries[i]
-		if r := e.sub.rows[e.key()]; r != nil {
+		r := e.sub.rows[e.key()]
+		anew := slices.ContainsFunc(rows, func(y *row) bool { // the limit's counter is another by now
+			return y != r && own[y] == nil && y.sub == e.sub && y.key.limit == e.limit
+		})
+		if r != nil && !anew {
 			m.watch(o, r, e)
 		}
 	}
@@ -308,6 +315,8 @@ func (m *model) refund(o *org, id, of string, amount int64) reply {
 		return condition("conflict")
 	case amount > x.spent()-x.back:
 		return condition("excess")
+	case x.folded:
+		return condition("unknown id")
 	}
 	for _, r := range x.counters() {
 		over := min(r.overage, amount)

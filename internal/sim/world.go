@@ -155,7 +155,7 @@ func newWorld(ctx context.Context, cfg Config, from int, sum hash.Hash, r *Repor
 		Rand:    source{rand.NewChaCha8(seed)},
 	}
 	var err error
-	if w.back, err = newBackend(cfg, from); err != nil {
+	if w.back, err = newBackend(cfg, from, w.rng.IntN(2) == 0, w.conf.Logger); err != nil {
 		return nil, err
 	}
 	return w, w.open()

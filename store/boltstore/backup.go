@@ -102,7 +102,7 @@ func (s *Store) copyTo(ctx context.Context, tmp string) error {
 	if err != nil {
 		return err
 	}
-	err = s.view(func(src *bbolt.Tx) error {
+	err = s.view(func(src *snap) error {
 		c := src.Cursor()
 		for name, _ := c.Seek([]byte("keypurse/")); bytes.HasPrefix(name, []byte("keypurse/")); name, _ = c.Next() {
 			t := tableOf(name)
@@ -132,7 +132,7 @@ func tableOf(name []byte) *table {
 
 // copyTable copies a table in transactions of bounded size: bbolt splits pages
 // only at the end of one.
-func (s *Store) copyTable(ctx context.Context, src *bbolt.Tx, dst *bbolt.DB, t *table) error {
+func (s *Store) copyTable(ctx context.Context, src *snap, dst *bbolt.DB, t *table) error {
 	for lo := []byte{0}; lo != nil; {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -146,7 +146,7 @@ func (s *Store) copyTable(ctx context.Context, src *bbolt.Tx, dst *bbolt.DB, t *
 			b.FillPercent = 1 // in order
 			rows, size := 0, 0
 			lo = nil
-			return t.scan(s, src, from, nil, func(k, v []byte) (bool, error) {
+			return t.scan(src, from, nil, func(k, v []byte) (bool, error) {
 				if rows++; rows > compactRows || size > compactBytes {
 					lo = bytes.Clone(k)
 					return false, nil

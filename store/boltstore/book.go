@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keypurse/keypurse/quota"
 )
 
@@ -43,7 +41,7 @@ func (s *Store) book(org string) (*book, error) {
 			return nil, err
 		}
 		b = s.newBook(org)
-		if err := s.read(func(tx *bbolt.Tx) error { return b.fill(tx) }); err != nil {
+		if err := s.read(func(tx *snap) error { return b.fill(tx) }); err != nil {
 			return nil, err
 		}
 		s.books[org] = b
@@ -54,14 +52,14 @@ func (s *Store) book(org string) (*book, error) {
 
 // fill reads what a book needs from the first: the settings number and the
 // open reservations, but those that the journal knows better.
-func (b *book) fill(tx *bbolt.Tx) error {
+func (b *book) fill(tx *snap) error {
 	n, err := b.s.settings(tx, b.id)
 	if err != nil {
 		return err
 	}
 	b.Settings = n
 	prefix := appendPart(nil, b.id)
-	return tabHolds.scan(b.s, tx, prefix, after(prefix), func(k, _ []byte) (bool, error) {
+	return tabHolds.scan(tx, prefix, after(prefix), func(k, _ []byte) (bool, error) {
 		id := string(k[len(prefix):])
 		if b.receipts[id] != nil {
 			return true, nil
@@ -81,9 +79,9 @@ func (b *book) fill(tx *bbolt.Tx) error {
 	})
 }
 
-func (s *Store) settings(tx *bbolt.Tx, org string) (int64, error) {
+func (s *Store) settings(tx *snap, org string) (int64, error) {
 	key := appendPart(nil, org)
-	v, err := tabSettings.get(s, tx, key)
+	v, err := tabSettings.get(tx, key)
 	if v == nil || err != nil {
 		return 0, err
 	}
@@ -96,10 +94,10 @@ func (s *Store) settings(tx *bbolt.Tx, org string) (int64, error) {
 
 // read runs fn in the loader's transaction, which is made when it is first
 // needed and ends with done. The caller holds mu.
-func (s *Store) read(fn func(tx *bbolt.Tx) error) error {
+func (s *Store) read(fn func(tx *snap) error) error {
 	return guarded(func() error {
 		if s.reader == nil {
-			tx, err := s.db.Begin(false)
+			tx, err := s.snap()
 			if err != nil {
 				return err
 			}
@@ -124,8 +122,8 @@ func (b *book) Counter(id quota.CounterID) (c quota.Counter, ok bool, err error)
 	}
 	var room [128]byte
 	key := counterKey(room[:0], b.id, id)
-	err = b.s.read(func(tx *bbolt.Tx) error {
-		v, err := tabCounters.get(b.s, tx, key)
+	err = b.s.read(func(tx *snap) error {
+		v, err := tabCounters.get(tx, key)
 		if v == nil || err != nil {
 			return err
 		}
@@ -150,8 +148,8 @@ func (b *book) Buckets(sub quota.Subject, series string, from, to int64, fn func
 		return nil
 	}
 	prefix := seriesPrefix(nil, b.id, sub, 0, series)
-	return b.s.read(func(tx *bbolt.Tx) error {
-		return tabCounters.scan(b.s, tx, appendOrdered(prefix[:len(prefix):len(prefix)], from), appendOrdered(prefix[:len(prefix):len(prefix)], to), func(k, v []byte) (bool, error) {
+	return b.s.read(func(tx *snap) error {
+		return tabCounters.scan(tx, appendOrdered(prefix[:len(prefix):len(prefix)], from), appendOrdered(prefix[:len(prefix):len(prefix)], to), func(k, v []byte) (bool, error) {
 			start, _, err := cutOrdered(k[len(prefix):])
 			if err != nil {
 				return false, tabCounters.damaged(k)
@@ -170,16 +168,16 @@ func (b *book) Openings(sub quota.Subject) (o []quota.Opening, err error) {
 	if o, ok := b.openings[sub]; ok {
 		return o, nil
 	}
-	err = b.s.read(func(tx *bbolt.Tx) error {
+	err = b.s.read(func(tx *snap) error {
 		o, err = b.storedOpenings(tx, sub)
 		return err
 	})
 	return o, err
 }
 
-func (b *book) storedOpenings(tx *bbolt.Tx, sub quota.Subject) ([]quota.Opening, error) {
+func (b *book) storedOpenings(tx *snap, sub quota.Subject) ([]quota.Opening, error) {
 	key := pairKey(nil, b.id, string(sub))
-	v, err := tabOpenings.get(b.s, tx, key)
+	v, err := tabOpenings.get(tx, key)
 	if v == nil || err != nil {
 		return nil, err
 	}
@@ -195,16 +193,16 @@ func (b *book) Receipt(id string) (r *quota.Receipt, err error) {
 	if r := b.receipts[id]; r != nil {
 		return r, nil
 	}
-	err = b.s.read(func(tx *bbolt.Tx) error {
+	err = b.s.read(func(tx *snap) error {
 		r, err = b.stored(tx, id)
 		return err
 	})
 	return r, err
 }
 
-func (b *book) stored(tx *bbolt.Tx, id string) (*quota.Receipt, error) {
+func (b *book) stored(tx *snap, id string) (*quota.Receipt, error) {
 	key := pairKey(nil, b.id, id)
-	v, err := tabReceipts.get(b.s, tx, key)
+	v, err := tabReceipts.get(tx, key)
 	if v == nil || err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keypurse/keypurse/quota"
 )
 
@@ -36,12 +34,12 @@ func (s *Store) Check(ctx context.Context) (problems []error, err error) {
 	c := &checker{s: s, ctx: ctx}
 	err = s.settle()
 	heads := s.heads()
-	var tx *bbolt.Tx
+	var tx *snap
 	if err == nil || errors.Is(err, quota.ErrCorrupt) {
 		if err != nil {
 			c.found(err)
 		}
-		tx, err = s.db.Begin(false)
+		tx, err = s.snap()
 	}
 	s.mu.Unlock()
 	if err != nil {
@@ -98,7 +96,7 @@ func (c *checker) part(fn func() error) error {
 	return err
 }
 
-func (c *checker) all(tx *bbolt.Tx, heads [2]head) error {
+func (c *checker) all(tx *snap, heads [2]head) error {
 	for _, h := range heads {
 		if h.bad {
 			c.foundf("page %d: one of the two heads is damaged", h.page)
@@ -112,7 +110,7 @@ func (c *checker) all(tx *bbolt.Tx, heads [2]head) error {
 		// concluded from what is not there.
 		return c.rows(tx)
 	}
-	for _, part := range []func(*bbolt.Tx) error{c.rows, c.records, c.held} {
+	for _, part := range []func(*snap) error{c.rows, c.records, c.held} {
 		if err := c.part(func() error { return part(tx) }); err != nil {
 			return err
 		}
@@ -121,8 +119,8 @@ func (c *checker) all(tx *bbolt.Tx, heads [2]head) error {
 }
 
 // pages walks every page from the root, and counts what is free.
-func (c *checker) pages(tx *bbolt.Tx, heads [2]head) error {
-	t := c.s.tree(tx)
+func (c *checker) pages(tx *snap, heads [2]head) error {
+	t := tx.tree
 	seen := make([]bool, t.high)
 	seen[0], seen[1] = true, true
 	mark := func(id, over uint64, what string) {
@@ -201,12 +199,12 @@ func (c *checker) free(t *tree, id uint64, seen []bool, mark func(id, over uint6
 }
 
 // rows checks the checksum and the form of every row.
-func (c *checker) rows(tx *bbolt.Tx) error {
+func (c *checker) rows(tx *snap) error {
 	cur := tx.Cursor()
 	for name, _ := cur.Seek([]byte("keypurse/")); bytes.HasPrefix(name, []byte("keypurse/")); name, _ = cur.Next() {
 		t := tableOf(name)
 		err := c.part(func() error {
-			b, err := t.bucket(tx)
+			b, err := t.bucket(tx.Tx)
 			if err != nil {
 				return err
 			}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -71,8 +69,8 @@ func cutRecordKey(k []byte) (kind saccount.Kind, org, id string, err error) {
 }
 
 // records checks that records and the indexes that find them agree.
-func (c *checker) records(tx *bbolt.Tx) error {
-	err := tabRecords.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+func (c *checker) records(tx *snap) error {
+	err := tabRecords.each(tx.Tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 		kind, _, id, err := cutRecordKey(k)
 		if err != nil {
 			return false, tabRecords.damaged(k)
@@ -100,7 +98,7 @@ func (c *checker) records(tx *bbolt.Tx) error {
 	// The other way round: nothing is found that is not there.
 	count := func(t *table, of func(kind saccount.Kind) bool, living bool) error {
 		have, want := 0, 0
-		err := tabRecords.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		err := tabRecords.each(tx.Tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 			kind, _, id, err := cutRecordKey(k)
 			if err != nil || !of(kind) {
 				return err == nil, err
@@ -112,7 +110,7 @@ func (c *checker) records(tx *bbolt.Tx) error {
 			return true, err
 		})
 		if err == nil {
-			err = t.each(tx, []byte{0}, nil, func([]byte, []byte) (bool, error) { have++; return true, nil })
+			err = t.each(tx.Tx, []byte{0}, nil, func([]byte, []byte) (bool, error) { have++; return true, nil })
 		}
 		if err == nil && have != want {
 			c.foundf("the table %s has %d rows and should have %d", t.name, have, want)
@@ -130,8 +128,8 @@ func (c *checker) records(tx *bbolt.Tx) error {
 }
 
 // says reports whether a row is there and says what it should.
-func (c *checker) says(tx *bbolt.Tx, t *table, key []byte, want string) bool {
-	b, err := t.bucket(tx)
+func (c *checker) says(tx *snap, t *table, key []byte, want string) bool {
+	b, err := t.bucket(tx.Tx)
 	if err != nil {
 		return false
 	}
@@ -144,9 +142,9 @@ func (c *checker) says(tx *bbolt.Tx, t *table, key []byte, want string) bool {
 }
 
 // held checks that what counters hold is what open reservations hold.
-func (c *checker) held(tx *bbolt.Tx) error {
+func (c *checker) held(tx *snap) error {
 	want := map[string]quota.Credits{}
-	err := tabReceipts.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+	err := tabReceipts.each(tx.Tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 		r, err := parseReceipt(k, v)
 		if err != nil {
 			return false, err
@@ -185,7 +183,7 @@ func (c *checker) held(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	return tabCounters.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+	return tabCounters.each(tx.Tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 		x, err := parseCounter(k, v)
 		if err == nil && x.Held != want[string(k)] {
 			org, id, _ := parseCounterKey(k)

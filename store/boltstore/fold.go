@@ -37,7 +37,7 @@ func (s *Store) Fold(ctx context.Context, org string, days []int64, most int) (f
 		return 0, fmt.Errorf("boltstore: fold: %w", err)
 	}
 	var found []fold
-	err = s.view(func(tx *bbolt.Tx) (err error) {
+	err = s.view(func(tx *snap) (err error) {
 		found, err = s.foldFrom(ctx, tx, org, days, most)
 		return err
 	})
@@ -52,7 +52,7 @@ func (s *Store) Fold(ctx context.Context, org string, days []int64, most int) (f
 
 // foldFrom looks on where the call before found something, and everywhere
 // before it says that there is nothing.
-func (s *Store) foldFrom(ctx context.Context, tx *bbolt.Tx, org string, days []int64, most int) ([]fold, error) {
+func (s *Store) foldFrom(ctx context.Context, tx *snap, org string, days []int64, most int) ([]fold, error) {
 	prefix := appendPart(nil, org)
 	s.mu.Lock()
 	from := s.foldAt[org]
@@ -77,7 +77,7 @@ func (s *Store) foldFrom(ctx context.Context, tx *bbolt.Tx, org string, days []i
 
 // foldable finds about as many buckets as may be folded, whole days of them. It
 // proves nothing about what it does not find: that is folded another time.
-func (s *Store) foldable(ctx context.Context, tx *bbolt.Tx, org string, days []int64, most int, lo []byte) (found []fold, err error) {
+func (s *Store) foldable(ctx context.Context, tx *snap, org string, days []int64, most int, lo []byte) (found []fold, err error) {
 	n, rows := 0, 0
 	for end := after(appendPart(nil, org)); lo != nil; {
 		var f fold
@@ -89,7 +89,7 @@ func (s *Store) foldable(ctx context.Context, tx *bbolt.Tx, org string, days []i
 			}
 			f.starts, held = nil, false
 		}
-		err = tabCounters.each(tx, lo, end, func(k, v []byte) (bool, error) {
+		err = tabCounters.each(tx.Tx, lo, end, func(k, v []byte) (bool, error) {
 			if rows++; rows%ctxEvery == 0 && ctx.Err() != nil {
 				return false, ctx.Err()
 			}

@@ -126,8 +126,8 @@ func (s *Store) appended(size int) {
 func (j *journal) rotate() { j.active, j.bytes, j.count = false, 0, 0 }
 
 // replay reads the journal into memory.
-func (s *Store) replay(tx *bbolt.Tx) error {
-	v, err := tabMeta.get(s, tx, metaDropped)
+func (s *Store) replay(tx *snap) error {
+	v, err := tabMeta.get(tx, metaDropped)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (s *Store) replay(tx *bbolt.Tx) error {
 		}
 		t := *journalTag
 		t.name = journalName(gen)
-		err := t.scan(s, tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		err := t.scan(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 			if len(k) != 8 || binary.BigEndian.Uint64(k) != s.jour.seq+1 {
 				return false, missing(s.jour.seq + 1)
 			}

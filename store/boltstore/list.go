@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -27,7 +25,7 @@ func (s *Store) List(ctx context.Context, q saccount.ListQuery) (page []saccount
 			return nil, false, fmt.Errorf("boltstore: list: %w", err)
 		}
 	}
-	err = s.view(func(tx *bbolt.Tx) (err error) {
+	err = s.view(func(tx *snap) (err error) {
 		page, more, err = s.list(ctx, tx, &q)
 		return err
 	})
@@ -37,7 +35,7 @@ func (s *Store) List(ctx context.Context, q saccount.ListQuery) (page []saccount
 	return page, more, nil
 }
 
-func (s *Store) list(ctx context.Context, tx *bbolt.Tx, q *saccount.ListQuery) (page []saccount.Record, more bool, err error) {
+func (s *Store) list(ctx context.Context, tx *snap, q *saccount.ListQuery) (page []saccount.Record, more bool, err error) {
 	// The index to walk: every row stands for one record.
 	parent := q.Parent
 	if q.Kind != saccount.KindKey && q.Kind != saccount.KindOrg && parent == "" {
@@ -60,7 +58,7 @@ func (s *Store) list(ctx context.Context, tx *bbolt.Tx, q *saccount.ListQuery) (
 		hi = after(append(prefix[:len(prefix):len(prefix)], q.NamePrefix...))
 	}
 	rows := 0
-	err = index.scan(s, tx, lo, hi, func(k, v []byte) (bool, error) {
+	err = index.scan(tx, lo, hi, func(k, v []byte) (bool, error) {
 		if rows++; rows%ctxEvery == 0 && ctx.Err() != nil {
 			return false, ctx.Err()
 		}
@@ -98,7 +96,7 @@ func (s *Store) list(ctx context.Context, tx *bbolt.Tx, q *saccount.ListQuery) (
 }
 
 // indexed is the record that an index speaks of.
-func (s *Store) indexed(tx *bbolt.Tx, kind saccount.Kind, org, id string) (*saccount.Record, error) {
+func (s *Store) indexed(tx *snap, kind saccount.Kind, org, id string) (*saccount.Record, error) {
 	r, err := s.record(tx, kind, org, id)
 	if r == nil && err == nil {
 		err = fmt.Errorf("%w: %s %q is listed and not there", quota.ErrCorrupt, kind, strings.ToValidUTF8(id, "?"))

@@ -28,7 +28,7 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 		return s.failed
 	}
 	newest := map[string]saccount.Use{}
-	err := s.read(func(tx *bbolt.Tx) error {
+	err := s.read(func(tx *snap) error {
 		for i := range touches {
 			t := &touches[i]
 			if err := checkID("key", t.Key); err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 			if t.Key == "" {
 				continue
 			}
-			org, err := tabKeys.get(s, tx, []byte(t.Key))
+			org, err := tabKeys.get(tx, []byte(t.Key))
 			if err != nil {
 				return err
 			}
@@ -76,8 +76,8 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 	return nil
 }
 
-func (s *Store) use(tx *bbolt.Tx, key string) (u saccount.Use, err error) {
-	v, err := tabUses.get(s, tx, []byte(key))
+func (s *Store) use(tx *snap, key string) (u saccount.Use, err error) {
+	v, err := tabUses.get(tx, []byte(key))
 	if v == nil || err != nil {
 		return u, err
 	}
@@ -90,8 +90,8 @@ func (s *Store) use(tx *bbolt.Tx, key string) (u saccount.Use, err error) {
 }
 
 // lastAudit is the Seq of an organization's last entry.
-func (s *Store) lastAudit(tx *bbolt.Tx, org string) (seq int64, err error) {
-	b, err := tabAudit.bucket(tx)
+func (s *Store) lastAudit(tx *snap, org string) (seq int64, err error) {
+	b, err := tabAudit.bucket(tx.Tx)
 	if err != nil {
 		return 0, err
 	}
@@ -114,7 +114,7 @@ func (s *Store) lastAudit(tx *bbolt.Tx, org string) (seq int64, err error) {
 		}
 		lo = k
 	}
-	return seq, s.whole(tx, tabAudit, lo, end)
+	return seq, tx.tree.whole(tx.Tx, tabAudit, lo, end)
 }
 
 // Audit implements saccount.Store.
@@ -126,8 +126,8 @@ func (s *Store) Audit(ctx context.Context, org string, after int64, n int) (out 
 		return nil, nil
 	}
 	prefix := appendPart(nil, org)
-	err = s.view(func(tx *bbolt.Tx) error {
-		return tabAudit.scan(s, tx, seqKey(nil, org, max(after, 0)+1), appendOrdered(bytes.Clone(prefix), math.MaxInt64), func(k, v []byte) (bool, error) {
+	err = s.view(func(tx *snap) error {
+		return tabAudit.scan(tx, seqKey(nil, org, max(after, 0)+1), appendOrdered(bytes.Clone(prefix), math.MaxInt64), func(k, v []byte) (bool, error) {
 			seq, _, err := cutOrdered(k[len(prefix):])
 			if err != nil {
 				return false, tabAudit.damaged(k)
@@ -163,8 +163,8 @@ func putAlerts(tx *bbolt.Tx, alerts []quota.Alert) error {
 }
 
 // lastAlert reads the highest Seq given.
-func (s *Store) lastAlert(tx *bbolt.Tx) (int64, error) {
-	v, err := tabMeta.get(s, tx, metaAlerts)
+func (s *Store) lastAlert(tx *snap) (int64, error) {
+	v, err := tabMeta.get(tx, metaAlerts)
 	if v == nil || err != nil {
 		return 0, err
 	}
@@ -183,8 +183,8 @@ func (s *Store) Outbox(ctx context.Context, after int64, n int) (out []quota.Ale
 	if n < 1 || after == math.MaxInt64 {
 		return nil, nil
 	}
-	err = s.view(func(tx *bbolt.Tx) error {
-		return tabOutbox.scan(s, tx, appendOrdered(nil, max(after, 0)+1), nil, func(k, v []byte) (bool, error) {
+	err = s.view(func(tx *snap) error {
+		return tabOutbox.scan(tx, appendOrdered(nil, max(after, 0)+1), nil, func(k, v []byte) (bool, error) {
 			a, err := parseAlert(k, v)
 			out = append(out, a)
 			return len(out) < n, err

@@ -239,7 +239,7 @@ func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
 		}
 	}()
 	fresh := false
-	err = s.view(func(tx *bbolt.Tx) error {
+	err = s.view(func(tx *snap) error {
 		if fresh = tx.Bucket(tabMeta.name) == nil; fresh {
 			return nil
 		}
@@ -255,8 +255,8 @@ func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
 }
 
 // restore reads what is needed from the first.
-func (s *Store) restore(tx *bbolt.Tx) (err error) {
-	if err := version(tx); err != nil {
+func (s *Store) restore(tx *snap) (err error) {
+	if err := version(tx.Tx); err != nil {
 		return err
 	}
 	for _, h := range s.heads() {

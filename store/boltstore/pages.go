@@ -100,12 +100,17 @@ func parse(b []byte) (*page, error) {
 	return p, nil
 }
 
-// tree reads pages of one transaction from the file.
+// tree reads pages of one transaction from the file, and remembers some.
 type tree struct {
-	f    io.ReaderAt
-	size int    // of a page
-	high uint64 // pages of the file
+	f     io.ReaderAt
+	size  int    // of a page
+	high  uint64 // pages of the file
+	pages map[uint64]*page
+	heads map[*table]*page // the first page of a table
 }
+
+// maxPages bounds what a tree remembers.
+const maxPages = 128
 
 func (s *Store) tree(tx *bbolt.Tx) *tree {
 	return &tree{f: s.file, size: s.page, high: uint64(tx.Size()) / uint64(s.page)}
@@ -137,11 +142,22 @@ func (t *tree) raw(id uint64) ([]byte, error) {
 }
 
 func (t *tree) load(id uint64) (*page, error) {
+	if p := t.pages[id]; p != nil {
+		return p, nil
+	}
 	b, err := t.raw(id)
 	if err != nil {
 		return nil, err
 	}
-	return parse(b)
+	p, err := parse(b)
+	if err != nil {
+		return nil, err
+	}
+	if t.pages == nil || len(t.pages) >= maxPages {
+		t.pages = map[uint64]*page{}
+	}
+	t.pages[id] = p
+	return p, nil
 }
 
 // walk checks the pages that hold keys in [lo, hi) and calls fn for each; a nil
@@ -207,16 +223,21 @@ func (t *tree) inBucket(head []byte) (*page, error) {
 	return parse(head[bucketHead:])
 }
 
-// whole proves that nothing of [lo, hi) is hidden, as of the last commit.
-func (s *Store) whole(tx *bbolt.Tx, t *table, lo, hi []byte) error {
-	r := s.tree(tx)
-	p, err := r.bucket(tx, t.name)
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.name, err)
+// whole proves that nothing of a table's [lo, hi) is hidden.
+func (t *tree) whole(tx *bbolt.Tx, of *table, lo, hi []byte) error {
+	p := t.heads[of]
+	if p == nil {
+		var err error
+		if p, err = t.bucket(tx, of.name); err != nil {
+			return fmt.Errorf("%s: %w", of.name, err)
+		}
+		if t.heads == nil {
+			t.heads = map[*table]*page{}
+		}
+		t.heads[of] = p
 	}
-	err = r.walk(p, 0, nil, nil, lo, hi, func(*page) error { return nil })
-	if err != nil {
-		return fmt.Errorf("%s: %w", t.name, err)
+	if err := t.walk(p, 0, nil, nil, lo, hi, func(*page) error { return nil }); err != nil {
+		return fmt.Errorf("%s: %w", of.name, err)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 		return 0, s.failed
 	}
 	out := &purge{orgs: map[string]*change{}, rekeep: map[string][]byte{}}
-	err = s.read(func(tx *bbolt.Tx) error {
+	err = s.read(func(tx *snap) error {
 		if err := s.overReceipts(tx, p, out); err != nil {
 			return err
 		}
@@ -75,12 +75,12 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 }
 
 // overReceipts finds ids that are remembered no longer.
-func (s *Store) overReceipts(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
+func (s *Store) overReceipts(tx *snap, p saccount.Purge, out *purge) error {
 	if p.Receipts.IsZero() {
 		return nil
 	}
 	limit := p.Receipts.UnixMicro()
-	return tabKeeps.scan(s, tx, []byte{0}, appendOrdered(nil, limit+1), func(k, _ []byte) (bool, error) {
+	return tabKeeps.scan(tx, []byte{0}, appendOrdered(nil, limit+1), func(k, _ []byte) (bool, error) {
 		if out.n >= p.Most {
 			return false, nil
 		}
@@ -92,7 +92,7 @@ func (s *Store) overReceipts(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
 		if err != nil {
 			return false, tabKeeps.damaged(k)
 		}
-		v, err := tabReceipts.get(s, tx, key)
+		v, err := tabReceipts.get(tx, key)
 		if err != nil {
 			return false, err
 		}
@@ -121,11 +121,11 @@ func (s *Store) overReceipts(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
 }
 
 // overWindows finds counters of windows that ended.
-func (s *Store) overWindows(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
+func (s *Store) overWindows(tx *snap, p saccount.Purge, out *purge) error {
 	if p.Windows.IsZero() || out.n >= p.Most {
 		return nil
 	}
-	return tabEnds.scan(s, tx, []byte{0}, appendOrdered(nil, p.Windows.UnixMicro()+1), func(k, _ []byte) (bool, error) {
+	return tabEnds.scan(tx, []byte{0}, appendOrdered(nil, p.Windows.UnixMicro()+1), func(k, _ []byte) (bool, error) {
 		if out.n >= p.Most {
 			return false, nil
 		}
@@ -152,13 +152,13 @@ func (s *Store) overWindows(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
 }
 
 // held looks at a counter in memory or in its table.
-func (s *Store) held(tx *bbolt.Tx, org string, id quota.CounterID, key []byte) (held, there bool, err error) {
+func (s *Store) held(tx *snap, org string, id quota.CounterID, key []byte) (held, there bool, err error) {
 	if b := s.books[org]; b != nil {
 		if r := b.Row(id); r != nil {
 			return r.Counter().Held != 0, true, nil
 		}
 	}
-	v, err := tabCounters.get(s, tx, key)
+	v, err := tabCounters.get(tx, key)
 	if v == nil || err != nil {
 		return false, false, err
 	}
@@ -167,11 +167,11 @@ func (s *Store) held(tx *bbolt.Tx, org string, id quota.CounterID, key []byte) (
 }
 
 // overAlerts finds alerts that were put up long ago.
-func (s *Store) overAlerts(tx *bbolt.Tx, p saccount.Purge, out *purge) error {
+func (s *Store) overAlerts(tx *snap, p saccount.Purge, out *purge) error {
 	if p.Alerts.IsZero() || out.n >= p.Most {
 		return nil
 	}
-	return tabOutbox.scan(s, tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+	return tabOutbox.scan(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 		a, err := parseAlert(k, v)
 		if err != nil || a.At >= p.Alerts.UnixMicro() || out.n >= p.Most {
 			return false, err

@@ -73,10 +73,10 @@ func parseRecord(kind saccount.Kind, id string, key, v []byte) (*saccount.Record
 	return r, nil
 }
 
-func (s *Store) record(tx *bbolt.Tx, kind saccount.Kind, org, id string) (*saccount.Record, error) {
+func (s *Store) record(tx *snap, kind saccount.Kind, org, id string) (*saccount.Record, error) {
 	var room [160]byte
 	key := recordKey(room[:0], kind, org, id)
-	v, err := tabRecords.get(s, tx, key)
+	v, err := tabRecords.get(tx, key)
 	if v == nil || err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *Store) plan(batch *saccount.Batch) (*plan, error) {
 			return nil, err
 		}
 	}
-	err := s.read(func(tx *bbolt.Tx) error {
+	err := s.read(func(tx *snap) error {
 		var failed error // what a look-up could not read
 		fail := func(err error) {
 			if failed == nil {
@@ -185,12 +185,12 @@ func (s *Store) plan(batch *saccount.Batch) (*plan, error) {
 			return r
 		}
 		v := saccount.NewBatchView(batch, get, func(kind saccount.Kind, parent, name string) string {
-			id, err := tabNames.get(s, tx, nameKey(nil, kind, batch.Org, parent, name))
+			id, err := tabNames.get(tx, nameKey(nil, kind, batch.Org, parent, name))
 			fail(err)
 			return string(id)
 		})
 		puts, raise, err := v.Check(func(keyID string) bool {
-			org, err := tabKeys.get(s, tx, []byte(keyID))
+			org, err := tabKeys.get(tx, []byte(keyID))
 			fail(err)
 			return org != nil
 		})
@@ -298,7 +298,7 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	if kind < saccount.KindOrg || kind > saccount.KindKey {
 		return l, fmt.Errorf("boltstore: lookup: %w kind %d", saccount.ErrInvalid, kind)
 	}
-	err = s.view(func(tx *bbolt.Tx) (err error) {
+	err = s.view(func(tx *snap) (err error) {
 		l, err = s.lineage(tx, org, kind, id)
 		return err
 	})
@@ -308,12 +308,12 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	return l, nil
 }
 
-func (s *Store) lineage(tx *bbolt.Tx, org string, kind saccount.Kind, id string) (l saccount.Lineage, err error) {
+func (s *Store) lineage(tx *snap, org string, kind saccount.Kind, id string) (l saccount.Lineage, err error) {
 	if len(org) > maxID || len(id) > maxID || id == "" {
 		return l, saccount.ErrNotFound
 	}
 	if kind == saccount.KindKey && org == "" {
-		v, err := tabKeys.get(s, tx, []byte(id))
+		v, err := tabKeys.get(tx, []byte(id))
 		if err != nil {
 			return l, err
 		}
@@ -346,7 +346,7 @@ func (s *Store) lineage(tx *bbolt.Tx, org string, kind saccount.Kind, id string)
 }
 
 // above is a record that must be there.
-func (s *Store) above(tx *bbolt.Tx, kind saccount.Kind, org, id string) (*saccount.Record, error) {
+func (s *Store) above(tx *snap, kind saccount.Kind, org, id string) (*saccount.Record, error) {
 	r, err := s.record(tx, kind, org, id)
 	if r == nil && err == nil {
 		err = fmt.Errorf("%w: %s %q above it is missing", quota.ErrCorrupt, kind, id)

@@ -78,10 +78,9 @@ func (t *table) bucket(tx *bbolt.Tx) (*bbolt.Bucket, error) {
 }
 
 // get reads a value, which is good until the transaction ends; nil where there
-// is none, which is proved. In a write transaction it must come before the
-// first change.
-func (t *table) get(s *Store, tx *bbolt.Tx, key []byte) ([]byte, error) {
-	b, err := t.bucket(tx)
+// is none, which is proved.
+func (t *table) get(tx *snap, key []byte) ([]byte, error) {
+	b, err := t.bucket(tx.Tx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +90,7 @@ func (t *table) get(s *Store, tx *bbolt.Tx, key []byte) ([]byte, error) {
 	if err := t.between(b.Cursor(), key); err != nil {
 		return nil, err
 	}
-	return nil, s.whole(tx, t, key, append(bytes.Clone(key), 0))
+	return nil, tx.tree.whole(tx.Tx, t, key, append(bytes.Clone(key), 0))
 }
 
 // between proves that the neighbours of a key that is not there, or that a
@@ -144,10 +143,9 @@ func (t *table) delete(tx *bbolt.Tx, key []byte) error {
 
 // scan calls fn for the rows with lo <= key < hi, in order, until it returns
 // false. A nil hi is no bound. Rows are good until the transaction ends. That
-// there are no others is proved; in a write transaction it must come before the
-// first change.
-func (t *table) scan(s *Store, tx *bbolt.Tx, lo, hi []byte, fn func(key, value []byte) (bool, error)) error {
-	b, err := t.bucket(tx)
+// there are no others is proved.
+func (t *table) scan(tx *snap, lo, hi []byte, fn func(key, value []byte) (bool, error)) error {
+	b, err := t.bucket(tx.Tx)
 	if err != nil {
 		return err
 	}
@@ -155,7 +153,7 @@ func (t *table) scan(s *Store, tx *bbolt.Tx, lo, hi []byte, fn func(key, value [
 		return err
 	}
 	end := hi
-	err = t.each(tx, lo, hi, func(k, v []byte) (bool, error) {
+	err = t.each(tx.Tx, lo, hi, func(k, v []byte) (bool, error) {
 		more, err := fn(k, v)
 		if !more {
 			end = append(bytes.Clone(k), 0)
@@ -165,7 +163,7 @@ func (t *table) scan(s *Store, tx *bbolt.Tx, lo, hi []byte, fn func(key, value [
 	if err != nil {
 		return err
 	}
-	return s.whole(tx, t, lo, end)
+	return tx.tree.whole(tx.Tx, t, lo, end)
 }
 
 // each is scan without the proof.

@@ -28,10 +28,24 @@ func guarded(fn func() error) (err error) {
 	return fn()
 }
 
+// snap is a read transaction, with the pages that proofs have looked at in it.
+type snap struct {
+	*bbolt.Tx
+	tree *tree
+}
+
+func (s *Store) snap() (*snap, error) {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return nil, err
+	}
+	return &snap{tx, s.tree(tx)}, nil
+}
+
 // view runs fn in a read transaction.
-func (s *Store) view(fn func(tx *bbolt.Tx) error) error {
+func (s *Store) view(fn func(tx *snap) error) error {
 	return guarded(func() error {
-		tx, err := s.db.Begin(false)
+		tx, err := s.snap()
 		if err != nil {
 			return err
 		}

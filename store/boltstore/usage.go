@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/usage"
 )
@@ -89,7 +87,7 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 		}
 		b.memory = false
 	}
-	tx, err := s.db.Begin(false)
+	tx, err := s.snap()
 	s.mu.Unlock()
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: usage: %w", err)
@@ -114,7 +112,7 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 
 // buckets visits the stored buckets of a subject, of every series, whose start
 // lies in [from, to).
-func (s *Store) buckets(tx *bbolt.Tx, org string, sub quota.Subject, from, to int64, fn func(bucketID, quota.Counter) error) error {
+func (s *Store) buckets(tx *snap, org string, sub quota.Subject, from, to int64, fn func(bucketID, quota.Counter) error) error {
 	if from >= to {
 		return nil
 	}
@@ -123,7 +121,7 @@ func (s *Store) buckets(tx *bbolt.Tx, org string, sub quota.Subject, from, to in
 	for lo := all; ; {
 		var series []byte // the prefix of the next one
 		var name string
-		err := tabCounters.scan(s, tx, lo, end, func(k, _ []byte) (bool, error) {
+		err := tabCounters.scan(tx, lo, end, func(k, _ []byte) (bool, error) {
 			_, id, err := parseCounterKey(k)
 			if err != nil {
 				return false, tabCounters.damaged(k)
@@ -134,7 +132,7 @@ func (s *Store) buckets(tx *bbolt.Tx, org string, sub quota.Subject, from, to in
 		if err != nil || series == nil {
 			return err
 		}
-		err = tabCounters.scan(s, tx, appendOrdered(bytes.Clone(series), from), appendOrdered(bytes.Clone(series), to), func(k, v []byte) (bool, error) {
+		err = tabCounters.scan(tx, appendOrdered(bytes.Clone(series), from), appendOrdered(bytes.Clone(series), to), func(k, v []byte) (bool, error) {
 			start, _, err := cutOrdered(k[len(series):])
 			if err != nil {
 				return false, tabCounters.damaged(k)

@@ -45,7 +45,8 @@ func (s *Store) Fold(ctx context.Context, id string, days []int64, most int) (fo
 	return folded, nil
 }
 
-// foldDay merges one series of a subject in [from, to) into one bucket.
+// foldDay merges one series of a subject in [from, to) into one bucket. A day in
+// which something is still held stays as it is until that is settled.
 func (o *org) foldDay(sub quota.Subject, name string, from, to int64) (n int) {
 	var starts []int64
 	var sum quota.Counter
@@ -54,7 +55,7 @@ func (o *org) foldDay(sub quota.Subject, name string, from, to int64) (n int) {
 		starts = append(starts, start)
 		add(c)
 	})
-	if len(starts) == 0 {
+	if len(starts) == 0 || sum.Held != 0 {
 		return 0
 	}
 	day := quota.CounterID{Subject: sub, Series: quota.SeriesFolded + name, Start: from}

@@ -301,12 +301,23 @@ func (m *model) settle(o *quota.Op) quota.Result {
 		for _, e := range l.Limits {
 			f := m.settled(l.Subject, e, o.At)
 			p.final = append(p.final, f)
-			if o.Verb == quota.VerbCommit {
+			if o.Verb == quota.VerbCommit && !m.replaced(p, nameOf(l.Subject, e)) {
 				m.watch(l.Subject, e, f, o.At)
 			}
 		}
 	}
 	return quota.Result{Outcome: quota.Applied, Figures: p.final}
+}
+
+// replaced says whether a limit's period was set anew, with a window that the
+// spending counts in: that one alerts from then on.
+func (m *model) replaced(p *spending, old name) bool {
+	for n, c := range m.counters {
+		if _, yes := p.counts(n, c); yes && n.subject == old.subject && n.limit == old.limit && n.number > old.number {
+			return true
+		}
+	}
+	return false
 }
 
 // settled is a limit as a settlement left it; nothing where it was purged.

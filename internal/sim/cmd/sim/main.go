@@ -31,7 +31,7 @@ func run() error {
 	flag.IntVar(&cfg.World, "world", 50_000, "operations after which a new, empty store begins")
 	flag.IntVar(&cfg.Every, "every", 1000, "operations between two checks of everything")
 	flag.StringVar(&cfg.Store, "store", "memory", "memory, bolt, or both to compare their replies")
-	shrink := flag.Bool("shrink", true, "after a violation look for fewer operations that show one")
+	shrink := flag.Duration("shrink", time.Minute, "how long to look, after a violation, for fewer operations that show one")
 	counts := flag.Bool("counts", false, "print how often each operation was answered what")
 	quiet := flag.Bool("quiet", false, "print nothing on the way")
 	flag.Parse()
@@ -61,10 +61,10 @@ func run() error {
 			fmt.Fprintln(os.Stderr)
 		}
 		var v *sim.Violation
-		if errors.As(err, &v) && *shrink {
+		if errors.As(err, &v) && *shrink > 0 {
 			fmt.Fprintf(os.Stderr, "%v\n\nlooking for fewer operations...\n", v)
-			if s, skipped := sim.Shrink(ctx, cfg, v, time.Minute); s != nil {
-				return fmt.Errorf("%w\n\n%d operations of it are enough:\n%w", v, s.Step+1-skipped, s)
+			if s, skipped := sim.Shrink(ctx, cfg, v, *shrink); s != nil {
+				return fmt.Errorf("%d operations of it are enough:\n%w", s.Step+1-skipped, s)
 			}
 		}
 		if err != nil {

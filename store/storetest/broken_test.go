@@ -1,0 +1,316 @@
+package storetest_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/store"
+	"github.com/keypurse/keypurse/store/memstore"
+)
+
+// wrapper hides that the store is a quota.Direct, so that Ledgers on it gather.
+type wrapper struct{ store.Store }
+
+// broken is a sound store with one call replaced.
+type broken struct {
+	wrapper
+	apply  func(ctx context.Context, ops []*quota.Op) error
+	write  func(ctx context.Context, b saccount.Batch) error
+	lookup func(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error)
+	list   func(ctx context.Context, q saccount.ListQuery) ([]saccount.Record, bool, error)
+	peek   func(ctx context.Context, org string, ls []*quota.Level, at int64) ([]quota.Figure, error)
+	outbox func(ctx context.Context, after int64, n int) ([]quota.Alert, error)
+	purge  func(ctx context.Context, p saccount.Purge) (int, error)
+	fold   func(ctx context.Context, org string, days []int64, most int) (int, error)
+	touch  func(ctx context.Context, ts []saccount.Touch) error
+	close  func() error
+}
+
+func (b *broken) Apply(ctx context.Context, ops []*quota.Op) error { return b.apply(ctx, ops) }
+func (b *broken) Write(ctx context.Context, x saccount.Batch) error {
+	return b.write(ctx, x)
+}
+func (b *broken) Lookup(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error) {
+	return b.lookup(ctx, org, kind, id)
+}
+func (b *broken) List(ctx context.Context, q saccount.ListQuery) ([]saccount.Record, bool, error) {
+	return b.list(ctx, q)
+}
+func (b *broken) Peek(ctx context.Context, org string, ls []*quota.Level, at int64) ([]quota.Figure, error) {
+	return b.peek(ctx, org, ls, at)
+}
+func (b *broken) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
+	return b.outbox(ctx, after, n)
+}
+func (b *broken) Purge(ctx context.Context, p saccount.Purge) (int, error) { return b.purge(ctx, p) }
+func (b *broken) Fold(ctx context.Context, org string, days []int64, most int) (int, error) {
+	return b.fold(ctx, org, days, most)
+}
+func (b *broken) Touch(ctx context.Context, ts []saccount.Touch) error { return b.touch(ctx, ts) }
+func (b *broken) Close() error                                        { return b.close() }
+
+// breaking makes stores that are sound but for what by does.
+func breaking(by func(b *broken, sound store.Store)) func() store.Store {
+	return func() store.Store {
+		s := memstore.New()
+		b := &broken{wrapper{s}, s.Apply, s.Write, s.Lookup, s.List, s.Peek, s.Outbox, s.Purge, s.Fold, s.Touch, s.Close}
+		by(b, s)
+		return b
+	}
+}
+
+// each makes an Apply that does something to every Op first.
+func each(sound store.Store, do func(*quota.Op)) func(context.Context, []*quota.Op) error {
+	return func(ctx context.Context, ops []*quota.Op) error {
+		for _, o := range ops {
+			do(o)
+		}
+		return sound.Apply(ctx, ops)
+	}
+}
+
+// changed is a copy of the levels with other limits and buckets.
+func changed(ls []*quota.Level, entry func(*quota.Entry), bucket int64) (out []*quota.Level) {
+	for _, l := range ls {
+		c := &quota.Level{Subject: l.Subject, Sequence: l.Sequence, Bucket: l.Bucket + bucket, From: l.From, Until: l.Until}
+		c.Limits = append(c.Limits, l.Limits...)
+		for i := range c.Limits {
+			entry(&c.Limits[i])
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+type brokenStore struct {
+	name, group, rule string
+	open              func() store.Store
+}
+
+func brokenStores() []brokenStore {
+	same := func(*quota.Entry) {}
+	return []brokenStore{
+		{"oversells by one", "Charge", "a limit holds exactly", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) { o.Levels = changed(o.Levels, func(e *quota.Entry) { e.Max++ }, 0) })
+		})},
+		{"charges what it refuses", "Charge", "a refusal leaves nothing behind", breaking(func(b *broken, s store.Store) {
+			b.apply = func(ctx context.Context, ops []*quota.Op) error {
+				if err := s.Apply(ctx, ops); err != nil {
+					return err
+				}
+				for _, o := range ops {
+					if o.Result.Outcome == quota.Refused && len(o.Levels) > 1 {
+						again := *o
+						again.ID, again.Levels, again.Verb, again.TTL, again.Result = "", o.Levels[:1], quota.VerbCharge, 0, quota.Result{}
+						_ = s.Apply(ctx, []*quota.Op{&again})
+					}
+				}
+				return nil
+			}
+		})},
+		{"stops at a bad operation", "Charge", "one bad operation never fails its neighbours", breaking(func(b *broken, s store.Store) {
+			b.apply = func(ctx context.Context, ops []*quota.Op) error {
+				for i := range ops {
+					if err := s.Apply(ctx, ops[i:i+1]); err != nil || ops[i].Result.Outcome == quota.Failed {
+						return err
+					}
+				}
+				return nil
+			}
+		})},
+		{"forgets ids", "Idempotency", "the same id with the same fields gives the first result again", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if o.Verb == quota.VerbCharge {
+					o.ID = ""
+				}
+			})
+		})},
+		{"keeps ids for an hour", "Idempotency", "an id is remembered until Keep and no longer", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) { o.Keep = o.At + int64(time.Hour/time.Microsecond) })
+		})},
+		{"aliases data", "Records", "what is read and what was written are copies", breaking(func(b *broken, s store.Store) {
+			given := map[string][]byte{}
+			b.lookup = func(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error) {
+				l, err := s.Lookup(ctx, org, kind, id)
+				if err == nil && id == "k9" {
+					if given[id] == nil {
+						given[id] = l.Record.Data
+					}
+					l.Record.Data = given[id]
+				}
+				return l, err
+			}
+		})},
+		{"folds case", "Records", "ids, names and data are kept byte for byte", breaking(func(b *broken, s store.Store) {
+			b.lookup = func(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error) {
+				l, err := s.Lookup(ctx, org, kind, id)
+				if err != nil {
+					return s.Lookup(ctx, org, kind, strings.ToLower(id))
+				}
+				return l, err
+			}
+		})},
+		{"keeps seconds", "Records", "times are UTC and cut to microseconds", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				for i := range x.Changes {
+					x.Changes[i].Record.Created = x.Changes[i].Record.Created.Truncate(time.Second)
+				}
+				return s.Write(ctx, x)
+			}
+		})},
+		{"raises no settings", "Batch", "a batch that is not quiet raises the settings number by one", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				for i := range x.Changes {
+					x.Changes[i].Quiet = true
+				}
+				return s.Write(ctx, x)
+			}
+		})},
+		{"writes a batch change by change", "Batch", "a batch is written wholly or not at all", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				for _, c := range x.Changes {
+					if err := s.Write(ctx, saccount.Batch{Org: x.Org, At: x.At, Changes: []saccount.Change{c}}); err != nil {
+						return err
+					}
+				}
+				return s.Write(ctx, saccount.Batch{Org: x.Org, At: x.At, Open: x.Open, Audit: x.Audit})
+			}
+		})},
+		{"ignores the settings", "Settings", "a charge computed from records that moved is Stale and changes nothing", breaking(func(b *broken, s store.Store) {
+			b.apply = func(ctx context.Context, ops []*quota.Op) error {
+				for _, o := range ops {
+					if l, err := s.Lookup(ctx, o.Org, saccount.KindOrg, o.Org); err == nil {
+						o.Settings = l.Settings
+					}
+				}
+				return s.Apply(ctx, ops)
+			}
+		})},
+		{"finds keys of other organizations", "Lookup", "a key is found without its organization, and not in another", breaking(func(b *broken, s store.Store) {
+			b.lookup = func(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error) {
+				if kind == saccount.KindKey {
+					org = ""
+				}
+				return s.Lookup(ctx, org, kind, id)
+			}
+		})},
+		{"gives a page's last record again", "List", "pages meet without gap or overlap, and more is told truly", breaking(func(b *broken, s store.Store) {
+			b.list = func(ctx context.Context, q saccount.ListQuery) ([]saccount.Record, bool, error) {
+				if n := len(q.After); n > 0 {
+					q.After = q.After[:n-1]
+				}
+				return s.List(ctx, q)
+			}
+		})},
+		{"never tells of more", "List", "pages meet without gap or overlap, and more is told truly", breaking(func(b *broken, s store.Store) {
+			b.list = func(ctx context.Context, q saccount.ListQuery) ([]saccount.Record, bool, error) {
+				page, _, err := s.List(ctx, q)
+				return page, false, err
+			}
+		})},
+		{"shows holds that are over", "Holds", "a reservation's time ends by itself", breaking(func(b *broken, s store.Store) {
+			b.peek = func(ctx context.Context, org string, ls []*quota.Level, _ int64) ([]quota.Figure, error) {
+				return s.Peek(ctx, org, ls, 0)
+			}
+		})},
+		{"renews nothing", "Holds", "a renewal moves the end, never to an earlier instant", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if o.Verb == quota.VerbRenew {
+					o.TTL = 1
+				}
+			})
+		})},
+		{"refunds where it stands", "Refunds", "a refund gives back at every level, in parts, never more than was charged", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if o.Verb == quota.VerbRefund && o.Amount > 0 {
+					o.Amount--
+				}
+			})
+		})},
+		{"opens nothing", "Openings", "a shorter period grants no more than the old limit had left", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error { x.Open = nil; return s.Write(ctx, x) }
+		})},
+		{"books a quarter of an hour late", "Usage", "everything is booked in its quarter of an hour", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) { o.Levels = changed(o.Levels, same, int64(quota.BucketWidth/time.Microsecond)) })
+		})},
+		{"folds only half", "Fold", "folding loses no credit and no request", breaking(func(b *broken, s store.Store) {
+			b.fold = func(ctx context.Context, org string, days []int64, most int) (int, error) {
+				if len(days) > 2 {
+					days = days[:len(days)-1]
+				}
+				return s.Fold(ctx, org, days, most)
+			}
+		})},
+		{"loses an alert", "Alerts", "a threshold that is passed alerts, once, with what was passed", breaking(func(b *broken, s store.Store) {
+			b.outbox = func(ctx context.Context, after int64, n int) ([]quota.Alert, error) { return s.Outbox(ctx, max(1, after), n) }
+		})},
+		{"decides before it locks", "Race", "of 1 credits, 1 calls of 1000 by 1000 workers are admitted exactly", breaking(decidesBeforeItLocks)},
+		{"turns the last use back", "Upkeep", "uses noted at once leave the newest", breaking(func(b *broken, s store.Store) {
+			b.touch = func(ctx context.Context, ts []saccount.Touch) error {
+				for i := range ts {
+					ts[i].Use.At = ts[i].Use.At.Truncate(time.Minute)
+				}
+				return s.Touch(ctx, ts)
+			}
+		})},
+		{"purges what is remembered", "Purge", "an id that is over is dropped, one that is remembered stays", breaking(func(b *broken, s store.Store) {
+			b.purge = func(ctx context.Context, p saccount.Purge) (int, error) {
+				if !p.Receipts.IsZero() {
+					p.Receipts = p.Receipts.Add(time.Hour)
+				}
+				return s.Purge(ctx, p)
+			}
+		})},
+		{"ignores contexts", "Context", "a context that is over before the call does nothing", breaking(func(b *broken, s store.Store) {
+			b.apply = func(ctx context.Context, ops []*quota.Op) error { return s.Apply(context.WithoutCancel(ctx), ops) }
+		})},
+		{"serves after Close", "Close", "after Close every call is ErrClosed", breaking(func(b *broken, _ store.Store) {
+			b.close = func() error { return nil }
+		})},
+		{"forgets the excess of a commit", "Model", "a random history comes out as a plain model of it", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if o.Verb == quota.VerbCommit && o.Amount == 50 {
+					o.Amount--
+				}
+			})
+		})},
+		{"forgets all when it is closed", "Persistent", "counters, usage and settings are there after reopening", func() store.Store { return memstore.New() }},
+	}
+}
+
+// decidesBeforeItLocks looks whether there is room and then spends without
+// looking again, as a read and a write in two transactions do. The first two
+// charges that look are held until both have looked.
+func decidesBeforeItLocks(b *broken, s store.Store) {
+	var looked atomic.Int32
+	second := make(chan struct{})
+	b.apply = func(ctx context.Context, ops []*quota.Op) error {
+		for _, o := range ops {
+			if o.Verb != quota.VerbCharge {
+				continue
+			}
+			figures, err := s.Peek(ctx, o.Org, changed(o.Levels, func(*quota.Entry) {}, 0), o.At)
+			if err != nil {
+				return err
+			}
+			switch looked.Add(1) {
+			case 1:
+				<-second
+			case 2:
+				close(second)
+			}
+			room := true
+			for _, f := range figures {
+				room = room && o.Amount <= f.Remaining()
+			}
+			if room {
+				o.Levels = changed(o.Levels, func(e *quota.Entry) { e.Soft = true }, 0)
+			}
+		}
+		return s.Apply(ctx, ops)
+	}
+}
