@@ -4,7 +4,7 @@ GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The library, and the modules beside it that have dependencies of their own.
-MODULES := . bench
+MODULES := . examples/frameworks bench
 
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
@@ -49,3 +49,12 @@ bench: ## floors, peers and keypurse in one run; writes bench/RESULTS.md
 
 bench-quick: ## a smoke test of the same
 	cd bench && $(GO) run ./cmd/bench -quick
+
+SEED ?= 1
+STEPS ?= 1000000
+STORE ?= memory
+sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt
+	$(GO) run ./internal/sim/cmd/sim -seed $(SEED) -steps $(STEPS) -store $(STORE)
+
+crash: ## kill -9 of a process that charges, 200 times
+	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run Crash -timeout 30m ./store/boltstore

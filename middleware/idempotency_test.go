@@ -20,7 +20,9 @@ import (
 const idem = "Idempotency-Key"
 
 // byHeader costs what the request's Cost header says.
-func byHeader(r *http.Request) (quota.Credits, error) { return quota.ParseCredits(r.Header.Get("Cost")) }
+func byHeader(r *http.Request) (quota.Credits, error) {
+	return quota.ParseCredits(r.Header.Get("Cost"))
+}
 
 func TestIdempotency(t *testing.T) {
 	h := saccounttest.New(t)

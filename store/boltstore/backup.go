@@ -31,7 +31,11 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	}
 	defer tx.Rollback()
 	// The file is read, not the mapping: what w does is not ours to guard.
-	if n, err = tx.WriteTo(&ctxWriter{ctx, w}); err != nil {
+	out := &ctxWriter{ctx: ctx, w: w}
+	if n, err = tx.WriteTo(out); err != nil {
+		if out.err != nil {
+			err = out.err // bbolt keeps its text alone
+		}
 		return n, fmt.Errorf("boltstore: backup: %w", err)
 	}
 	return n, nil
@@ -40,13 +44,15 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 type ctxWriter struct {
 	ctx context.Context
 	w   io.Writer
+	err error
 }
 
-func (c *ctxWriter) Write(b []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
+func (c *ctxWriter) Write(b []byte) (n int, err error) {
+	if c.err = c.ctx.Err(); c.err != nil {
+		return 0, c.err
 	}
-	return c.w.Write(b)
+	n, c.err = c.w.Write(b)
+	return n, c.err
 }
 
 // Bounds of one transaction of a compacted copy.

@@ -135,7 +135,6 @@ func TestCopiesUnderLoad(t *testing.T) {
 		copyIsGood(t, filepath.Join(dir, fmt.Sprintf("backup%d", i)), keys, least[i], total)
 		copyIsGood(t, filepath.Join(dir, fmt.Sprintf("compact%d", i)), keys, least[i], total)
 	}
-	copyIsGood(t, filepath.Join(dir, "compact2"), keys, least[2], total)
 }
 
 // Compact gives room back, keeps the mode, and replaces nothing.

@@ -13,8 +13,8 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// table is a bbolt bucket whose values end with a CRC-32C (Castagnoli, little
-// endian) of the table's tag, the key and the value.
+// table is a bbolt bucket whose values end with CRC-32C sums (Castagnoli, little
+// endian), of the table's tag, the key and the value.
 type table struct {
 	name []byte
 	tag  byte
@@ -42,25 +42,42 @@ var (
 		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox}
 )
 
-const sumLen = 4
+// sumLen is the length of the two checksums behind a value: of the key alone, by
+// which a neighbour is told to be where it belongs though its value is damaged,
+// and of key and value.
+const sumLen = 8
 
-// seal appends the checksum to a value.
+// seal appends the checksums to a value.
 func (t *table) seal(key, value []byte) []byte {
-	return binary.LittleEndian.AppendUint32(value, t.sum(key, value))
+	k := t.sum(key)
+	v := crc32.Update(k, castagnoli, value)
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(value, k), v)
 }
 
-func (t *table) sum(key, value []byte) uint32 {
+func (t *table) sum(key []byte) uint32 {
 	tag := [1]byte{t.tag}
-	return crc32.Update(crc32.Update(crc32.Update(0, castagnoli, tag[:]), castagnoli, key), castagnoli, value)
+	return crc32.Update(crc32.Update(0, castagnoli, tag[:]), castagnoli, key)
 }
 
-// unseal checks a stored value and takes the checksum off.
+// unseal checks a stored value and takes the checksums off.
 func (t *table) unseal(key, stored []byte) ([]byte, error) {
+	if err := t.sound(key, stored); err != nil {
+		return nil, err
+	}
 	n := len(stored) - sumLen
-	if n < 0 || binary.LittleEndian.Uint32(stored[n:]) != t.sum(key, stored[:n]) {
+	if binary.LittleEndian.Uint32(stored[n+4:]) != crc32.Update(t.sum(key), castagnoli, stored[:n]) {
 		return nil, t.damaged(key)
 	}
 	return stored[:n:n], nil
+}
+
+// sound checks that a row has the key that it was written under.
+func (t *table) sound(key, stored []byte) error {
+	n := len(stored) - sumLen
+	if n < 0 || binary.LittleEndian.Uint32(stored[n:]) != t.sum(key) {
+		return t.damaged(key)
+	}
+	return nil
 }
 
 func (t *table) damaged(key []byte) error {
@@ -99,7 +116,7 @@ func (t *table) get(tx *snap, key []byte) ([]byte, error) {
 func (t *table) between(c *bbolt.Cursor, key []byte) error {
 	next, v := c.Seek(key)
 	if next != nil {
-		if _, err := t.unseal(next, v); err != nil {
+		if err := t.sound(next, v); err != nil {
 			return err
 		}
 		if bytes.Compare(next, key) < 0 {
@@ -115,7 +132,7 @@ func (t *table) between(c *bbolt.Cursor, key []byte) error {
 	if prev == nil {
 		return nil
 	}
-	if _, err := t.unseal(prev, v); err != nil {
+	if err := t.sound(prev, v); err != nil {
 		return err
 	}
 	if bytes.Compare(prev, key) >= 0 {
