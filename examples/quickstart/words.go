@@ -58,15 +58,18 @@ func ceiling(r *http.Request) (quota.Credits, error) {
 // words counts the words of a body as it comes, and commits what they cost
 // before it answers.
 func words(w http.ResponseWriter, r *http.Request) {
-	n, err := countWords(r.Body)
+	n, readErr := countWords(r.Body)
+	cost, err := perWord.Mul(n)
 	if err != nil {
-		// What was counted was worked for: it is charged, and nobody is there to read the answer.
-		n = max(n, 1)
+		middleware.WriteProblem(w, r, err)
+		return
 	}
-	cost, costErr := perWord.Mul(n)
-	if err = errors.Join(err, costErr); err != nil {
-		if e := middleware.SetCost(r.Context(), cost); e != nil {
-			err = errors.Join(err, e)
+	if readErr != nil {
+		// What was counted was worked for: it is charged, and most likely
+		// nobody is there to read the answer.
+		if err := middleware.SetCost(r.Context(), cost); err != nil {
+			middleware.WriteProblem(w, r, err)
+			return
 		}
 		middleware.WriteProblem(w, r, &middleware.Problem{Status: http.StatusBadRequest, Title: "Unreadable body", Detail: "The body ended early."})
 		return
