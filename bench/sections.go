@@ -44,6 +44,9 @@ const (
 var (
 	hot    = fixture.Shape{Keys: 10_000, Accounts: 100, Orgs: 1}
 	spread = fixture.Shape{Keys: 20_000, Accounts: 2_000, Orgs: 500}
+	// served is what requests are served for: as many keys as the least that
+	// authentication is measured with.
+	served = fixture.Shape{Keys: 1_000, Accounts: 10, Orgs: 1}
 	// manyKeys is what growth in organizations is measured with.
 	manyKeys = fixture.Shape{Keys: 100_000, Accounts: 10_000, Orgs: 1}
 	// past is what growth in history is measured with, each of its subjects
@@ -77,7 +80,7 @@ func workDurable(callers int) string { return plural(callers, "caller") }
 func workGrowth(what string, n int) string { return fmt.Sprintf("%s: %s", what, thousands(n)) }
 
 const (
-	workMiddleware = "in process"
+	workMiddleware = "in process, 1,000 keys"
 	workLoopback   = "8 keep-alive connections"
 	workBetterAuth = "durable, 32 callers"
 	workOpen       = "open a file of 1,000,000 keys: seconds"
@@ -144,15 +147,15 @@ func memoryCases(harness.Env) (cs []harness.Case) {
 
 func middlewareCases(harness.Env) (cs []harness.Case) {
 	for _, m := range middlewares {
-		cs = append(cs, inProcess(workMiddleware, m.who, hot, m.wrap))
+		cs = append(cs, inProcess(workMiddleware, m.who, served, m.wrap))
 	}
-	return append(cs, inProcess(workMiddleware, whoKeypurse, hot, guarded))
+	return append(cs, inProcess(workMiddleware, whoKeypurse, served, guarded))
 }
 
 func loopbackCases(harness.Env) []harness.Case {
 	return []harness.Case{
-		loopback(workLoopback, whoBare, hot, 8, middlewares[0].wrap),
-		loopback(workLoopback, whoKeypurse, hot, 8, guarded),
+		loopback(workLoopback, whoBare, served, 8, middlewares[0].wrap),
+		loopback(workLoopback, whoKeypurse, served, 8, guarded),
 	}
 }
 

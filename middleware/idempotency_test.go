@@ -155,3 +155,39 @@ func TestMembersIDsAreTheirOwn(t *testing.T) {
 		assert.Equal(t, 409, w.Code, "%q", c)
 	}
 }
+
+// FuzzIdempotencyKey: whatever stands in the header is one id or none, and its
+// two forms are the same id.
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, s := range []string{"", "one", `"one"`, `"o\"n\\e"`, `"`, `""`, `"one\"`, `o"ne`, "ö", "\x00", strings.Repeat("x", 129)} {
+		f.Add(s)
+	}
+	h := saccounttest.New(f)
+	mw := wrap(f, h, middleware.Config{Cost: middleware.Fixed(1), IdempotencyHeader: idem}, okay)
+	token := h.Token(saccounttest.Spec{})
+	send := func(id string) int {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header[idem] = []string{id}
+		w := httptest.NewRecorder()
+		mw.ServeHTTP(w, r)
+		return w.Code
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		switch status := send(id); {
+		case status == 400:
+			if send(id) != 400 {
+				t.Fatalf("%q: refused, and then not", id)
+			}
+		case status != 200 && status != 409:
+			t.Fatalf("%q: answered %d", id, status)
+		case send(id) != 409:
+			t.Fatalf("%q: charged twice", id)
+		case id[0] != '"':
+			quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(id) + `"`
+			if status := send(quoted); status != 409 {
+				t.Fatalf("%q and %s are one id: answered %d", id, quoted, status)
+			}
+		}
+	})
+}

@@ -17,13 +17,14 @@ const maxSFInteger = 999_999_999_999_999
 // whole, rounded down; since they are no registered unit of the draft, a
 // parameter of our own says so.
 func setRateLimit(h http.Header, limits []quota.LimitStatus, now time.Time) {
-	var policy, state []byte
+	const item = 80 // bytes, about
+	policy, state := make([]byte, 0, item*len(limits)), make([]byte, 0, item/2*len(limits))
 	for i := range limits {
 		l := &limits[i]
 		if l.Soft {
 			continue
 		}
-		if policy != nil {
+		if len(policy) > 0 {
 			policy, state = append(policy, ", "...), append(state, ", "...)
 		}
 		policy, state = appendName(policy, l), appendName(state, l)
@@ -35,7 +36,7 @@ func setRateLimit(h http.Header, limits []quota.LimitStatus, now time.Time) {
 		}
 		policy = append(policy, `;keypurse-unit="credits"`...)
 	}
-	if policy != nil {
+	if len(policy) > 0 {
 		h["Ratelimit-Policy"], h["Ratelimit"] = []string{string(policy)}, []string{string(state)}
 	}
 }

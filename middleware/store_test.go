@@ -39,6 +39,7 @@ type sick struct {
 	saccount.Store
 	now  atomic.Int32
 	left atomic.Int32 // how many more calls go wrong; negative: all
+	verb atomic.Int32 // of the operations that go wrong; 0: all
 }
 
 func (s *sick) fall(t trouble, calls int32) {
@@ -56,6 +57,9 @@ func (s *sick) wrong() trouble {
 }
 
 func (s *sick) Apply(ctx context.Context, ops []*quota.Op) error {
+	if v := s.verb.Load(); v != 0 && ops[0].Verb != quota.Verb(v) {
+		return s.Store.Apply(ctx, ops)
+	}
 	switch s.wrong() {
 	case away:
 		return errAway
@@ -217,6 +221,50 @@ func TestSettlementIsBounded(t *testing.T) {
 		time.Sleep(middleware.DefaultHoldTTL)
 		assertUsed(t, svc, token, 0)
 	})
+}
+
+// TestLateChargeIsOne: work whose hold died is charged once, also where the
+// handler's own settlement got no reply.
+func TestLateChargeIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, svc, token := sickService(t, saccount.Config{})
+		mw, err := middleware.New(svc, upTo(5*credit))
+		require.NoError(t, err)
+		mw(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			st.fall(away, -1)
+			time.Sleep(2 * middleware.DefaultHoldTTL) // nothing is renewed
+			st.verb.Store(int32(quota.VerbCharge))
+			st.fall(lostReply, -1)
+			_, err := middleware.Settle(r.Context(), 2*credit)
+			assert.ErrorIs(t, err, quota.ErrUnknownOutcome)
+			st.fall(well, 0)
+		})).ServeHTTP(httptest.NewRecorder(), request(t, token))
+		assertUsed(t, svc, token, 2*credit)
+	})
+}
+
+// TestOpenAndStillAway: what could not be charged in the end is in the log.
+func TestOpenAndStillAway(t *testing.T) {
+	for name, cfg := range map[string]middleware.Config{
+		"fixed": {Cost: middleware.Fixed(credit), IdempotencyHeader: idem}, "up to": upTo(credit),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st, svc, token := sickService(t, saccount.Config{})
+			var log bytes.Buffer
+			cfg.Logger, cfg.FailOpen = slog.New(slog.NewTextHandler(&log, nil)), true
+			mw, err := middleware.New(svc, cfg)
+			require.NoError(t, err)
+			r := request(t, token)
+			r.Header.Set(idem, "one")
+			w := httptest.NewRecorder()
+			st.fall(away, -1)
+			begin := time.Now()
+			mw(ok).ServeHTTP(w, r)
+			assert.Equal(t, 200, w.Code)
+			assert.Contains(t, log.String(), "could not be charged", name)
+			assert.LessOrEqual(t, time.Since(begin), 2*time.Second, "an answer does not wait for a store that is known to be away")
+		})
+	}
 }
 
 // TestClosed: a service that shuts down answers 503.

@@ -221,13 +221,13 @@ func (m *memo) finds(b *Book, l *Level, into *counters) bool {
 }
 
 func (m *memo) keeps(b *Book, l *Level, c *counters) {
+	for i := range l.Limits {
+		c.at(i).requests = 0 // the thresholds may be others than those it was computed from
+	}
 	if m == nil {
 		return
 	}
 	m.book, m.moved, m.bucket, m.first, m.n = b, b.moved, l.Bucket, first(l), len(l.Limits)+1
-	for i := range l.Limits {
-		c.at(i).requests = 0 // the thresholds may be others than those it was computed from
-	}
 	if c.all != nil {
 		all := c.all // a copy: c itself stays on its caller's stack
 		m.more = &all

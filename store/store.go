@@ -1,4 +1,3 @@
-// Package store is the storage contract of keypurse.
 package store
 
 import "github.com/keypurse/keypurse/saccount"

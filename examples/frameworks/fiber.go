@@ -2,7 +2,8 @@ package frameworks
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -28,6 +29,10 @@ type Fiber struct {
 	TrustedProxies []netip.Prefix
 }
 
+// fiberTTL is how long a reservation lives. One that takes longer work has to
+// be renewed, as the middleware for net/http does.
+const fiberTTL = 10 * time.Minute
+
 type fiberCost struct{}
 
 // FiberCost says what the request costs.
@@ -50,8 +55,7 @@ func (f Fiber) Handle(c fiber.Ctx) error {
 		}
 		return c.Next()
 	}
-	// The hold outlives any handler that fiber's own timeouts let run.
-	hold, d, err := f.Service.Reserve(c.Context(), p, saccount.Reserve{Amount: f.Most, TTL: time.Hour})
+	hold, d, err := f.Service.Reserve(c.Context(), p, saccount.Reserve{Amount: f.Most, TTL: fiberTTL})
 	if err == nil {
 		err = d.Err()
 	}
@@ -65,8 +69,16 @@ func (f Fiber) Handle(c fiber.Ctx) error {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), 5*time.Second)
 		defer cancel()
-		if _, err := hold.Commit(ctx, cost); err != nil {
-			fmt.Println("not charged:", p, cost, err) // where the host's log is
+		d, err := hold.Commit(ctx, cost)
+		if errors.Is(err, quota.ErrExpired) {
+			// The handler ran for longer than the hold lived.
+			d, err = f.Service.Charge(ctx, p, saccount.Charge{Amount: cost, ID: "late:" + hold.ID()})
+		}
+		if err == nil {
+			err = d.Err()
+		}
+		if err != nil {
+			slog.ErrorContext(ctx, "a request was served and could not be charged", "caller", p.String(), "credits", cost.String(), "error", err)
 		}
 	}()
 	return c.Next()
@@ -77,8 +89,6 @@ func (f Fiber) authenticate(c fiber.Ctx) (p saccount.Principal, err error) {
 	if len(lines) > 1 {
 		return p, middleware.ErrCredentials
 	}
-	// fasthttp writes anew to the memory of its requests: what is kept from
-	// them must be copied, and string does.
 	token, ok := middleware.Bearer(strings.TrimSpace(c.Get(fiber.HeaderAuthorization)))
 	if !ok {
 		return p, middleware.ErrNoCredentials
@@ -87,6 +97,8 @@ func (f Fiber) authenticate(c fiber.Ctx) (p saccount.Principal, err error) {
 	for _, line := range c.Request().Header.PeekAll(fiber.HeaderXForwardedFor) {
 		r.Header.Add(fiber.HeaderXForwardedFor, string(line))
 	}
+	// fasthttp writes anew to the memory of a request when it is over: what
+	// may be kept for longer is cloned.
 	return f.Service.Authenticate(c.Context(), strings.Clone(token), middleware.ClientAddr(r, f.TrustedProxies))
 }
 

@@ -273,9 +273,9 @@ func TestConnect(t *testing.T) {
 			assert.Equal(t, 2*quota.Credit, used(t, h, key))
 		})
 	}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+procedure, strings.NewReader("a=b"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+procedure, strings.NewReader("hello"))
 	require.NoError(t, err)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Content-Type", "text/plain")
 	res, err := s.Client().Do(r)
 	require.NoError(t, err)
 	defer res.Body.Close()

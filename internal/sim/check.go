@@ -270,23 +270,7 @@ func (w *world) checkSecrets() {
 	}
 	look("the log", w.logs.Bytes())
 	for _, o := range w.m.order {
-		for after := int64(0); ; {
-			es, err := w.store.Audit(w.ctx, o.id, after, saccount.MaxPage)
-			if err != nil {
-				w.violation("the audit log can be read", err.Error())
-				return
-			}
-			if len(es) == 0 {
-				break
-			}
-			for _, e := range es {
-				if e.Seq != after+1 {
-					w.violation("audit entries without gaps", fmt.Sprint(after, e.Seq))
-				}
-				after = e.Seq
-				look("the audit log", e.Data)
-			}
-		}
+		w.checkAudit(o, look)
 		for _, n := range append([]*node{o.node}, o.nodes...) {
 			l, err := w.store.Lookup(w.ctx, o.id, n.kind, n.id)
 			if err != nil {
@@ -300,6 +284,36 @@ func (w *world) checkSecrets() {
 			}
 			look("a record", b)
 			look("a record's data", l.Record.Data)
+		}
+	}
+}
+
+// checkAudit compares the audit log, without gaps, with what was done.
+func (w *world) checkAudit(o *org, look func(string, []byte)) {
+	var got []string
+	for after := int64(0); ; {
+		es, err := w.svc.Audit(w.ctx, o.id, after, saccount.MaxPage)
+		if err != nil {
+			w.violation("the audit log can be read", err.Error())
+			return
+		}
+		if len(es) == 0 {
+			break
+		}
+		for _, e := range es {
+			if e.Seq != after+1 {
+				w.violation("audit entries without gaps", fmt.Sprint(after, e.Seq))
+			}
+			after = e.Seq
+			got = append(got, e.Action+" "+e.Subject)
+			look("the audit log", e.Before)
+			look("the audit log", e.After)
+		}
+	}
+	for i := range max(len(got), len(o.audits)) {
+		if i >= len(got) || i >= len(o.audits) || got[i] != o.audits[i] {
+			w.violation(fmt.Sprintf("audit of %s from %d on: %q", o.id, i, o.audits[min(i, len(o.audits)):]), fmt.Sprintf("%q", got[min(i, len(got)):]))
+			return
 		}
 	}
 }

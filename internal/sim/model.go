@@ -27,7 +27,6 @@ type model struct {
 	now      int64
 	alerts   []quota.Alert // all that should be in the outbox since it was last compared
 	marks    map[mark]int64
-	seen     int // alerts compared so far
 }
 
 // mark is a threshold that alerted: I10 says that it does so once.
@@ -48,8 +47,9 @@ type org struct {
 	list    []*op // every op with an id, for picking one again
 	holds   []*op // open reservations
 	spent   map[quota.Subject]int64
-	checked bool  // after it was deleted
-	folded  int64 // what is older may be in days
+	audits  []string // what the audit log should say
+	checked bool     // after it was deleted
+	folded  int64    // what is older may be in days
 }
 
 // subject is what the model counts for one org, account, member or key.

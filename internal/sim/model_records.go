@@ -86,7 +86,13 @@ func (m *model) add(n *node, edits saccount.Limits) {
 	n.sub = newSubject(n)
 	n.org.subs = append(n.org.subs, n.sub)
 	n.created = time.UnixMicro(m.now)
+	n.audit("create")
 	m.set(n, edits)
+}
+
+// audit notes what the audit log should say.
+func (n *node) audit(action string) {
+	n.org.audits = append(n.org.audits, action+" "+string(n.sub.name))
 }
 
 func (o *org) find(kind saccount.Kind, id string) *node {
@@ -355,6 +361,7 @@ func (m *model) topUp(n *node, name, id string, amount int64) string {
 		return "invalid"
 	}
 	l.topUps = append(kept, topUp{id, amount, start})
+	n.audit("top_up")
 	return "ok"
 }
 
@@ -373,6 +380,7 @@ func (m *model) raiseLimit(n *node, name string, most, until int64) string {
 	default:
 		l.raise = &raise{most, until}
 	}
+	n.audit("raise_limit")
 	return "ok"
 }
 
@@ -383,7 +391,22 @@ func (o *org) taken(kind saccount.Kind, parent *node, name string, but *node) bo
 	})
 }
 
-func (n *node) remove() { n.deleted, n.secrets = true, nil }
+func (n *node) remove() {
+	n.deleted, n.secrets = true, nil
+	n.audit("delete")
+}
+
+func (n *node) toggle(off bool) {
+	switch {
+	case n.disabled == off: // nothing is done and nothing noted
+		return
+	case off:
+		n.audit("disable")
+	default:
+		n.audit("enable")
+	}
+	n.disabled, n.moved = off, n.moved || !off
+}
 
 // rotate gives the key a new secret, whose serial it says.
 func (m *model) rotate(n *node, overlap int64) (serial int, what string) {
@@ -399,6 +422,7 @@ func (m *model) rotate(n *node, overlap int64) (serial int, what string) {
 	if n.secrets = []secret{{serial: n.serial}}; overlap > 0 {
 		n.secrets = []secret{old, {serial: n.serial}}
 	}
+	n.audit("rotate")
 	return n.serial, "ok"
 }
 
@@ -410,6 +434,7 @@ func (m *model) cancel(n *node) string {
 		return "invalid"
 	}
 	n.secrets = []secret{{serial: n.secrets[0].serial}}
+	n.audit("cancel_rotation")
 	return "ok"
 }
 
@@ -427,6 +452,7 @@ func (m *model) expire(n *node, at int64) string {
 			*e = at
 		}
 	}
+	n.audit("update")
 	return "ok"
 }
 

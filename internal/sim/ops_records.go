@@ -62,8 +62,12 @@ func (w *world) thresholds() *[]quota.Threshold {
 }
 
 func (w *world) most() *quota.Credits {
-	n := quota.Credits(oneOf[int64](w, 0, 5, 20, 50, 100, 100, 200, 500, 2000, w.rng.Int64N(300)))
+	n := quota.Credits(oneOf[int64](w, 50, 100, 200, 500, 1000, 2000, 5000, w.rng.Int64N(300), w.rng.Int64N(20_000)))
 	switch {
+	case w.chance(70):
+		n = 0
+	case w.chance(70):
+		n = 5
 	case w.chance(60):
 		n = -1
 	case w.chance(60):
@@ -72,22 +76,31 @@ func (w *world) most() *quota.Credits {
 	return &n
 }
 
-// edits is what an update may say of limits.
-func (w *world) edits(fresh bool) saccount.Limits {
+// edits is what an update may say of limits. scale is how much more may be
+// spent where many spend and live for long, or all are soon full for ever.
+func (w *world) edits(fresh bool, scale quota.Credits) saccount.Limits {
 	out := saccount.Limits{}
 	for range 1 + w.rng.IntN(2) {
 		name := oneOf(w, limitNames...)
+		if name == "" && w.chance(2) {
+			name = "a.month" // beside "credits" the empty name is refused
+		}
 		if !fresh && w.chance(8) {
 			out[name] = nil
 			continue
 		}
 		s := &saccount.LimitSpec{}
 		if fresh || !w.chance(3) {
-			s.Max = w.most()
+			if s.Max = w.most(); *s.Max > 5 && *s.Max < quota.MaxCredits && !w.chance(6) {
+				*s.Max *= scale
+			}
 		}
 		if fresh && !w.chance(8) || w.chance(3) {
 			p := w.period()
 			s.Period = &p
+			if p.Unit == quota.Never && s.Max != nil && !w.chance(8) {
+				*s.Max = scale * quota.Credits(10_000+w.rng.Int64N(100_000))
+			}
 		}
 		if w.chance(8) {
 			soft := w.chance(2)
@@ -155,7 +168,7 @@ func (w *world) createOrg() {
 		spec.ID = oneOf(w, w.m.order...).id // never used again
 	}
 	if w.chance(2) {
-		spec.Limits = w.edits(true)
+		spec.Limits = w.edits(true, 20)
 	}
 	w.op("create_org %s zone %q %s", spec.ID, spec.Zone, describe(spec.Limits))
 	_, err := w.svc.CreateOrg(w.ctx, actor, spec)
@@ -190,7 +203,7 @@ func (w *world) createAccount() {
 	}
 	spec := saccount.AccountSpec{Name: fmt.Sprintf("account %d", w.rng.IntN(6))}
 	if !w.chance(4) {
-		spec.Limits = w.edits(true)
+		spec.Limits = w.edits(true, 1)
 	}
 	w.op("create_account %s %q %s", o.id, spec.Name, describe(spec.Limits))
 	a, err := w.svc.CreateAccount(w.ctx, actor, o.id, spec)
@@ -211,7 +224,7 @@ func (w *world) createMember() {
 	}
 	spec := saccount.MemberSpec{ID: fmt.Sprintf("m%d", w.rng.IntN(1+len(o.nodes)))}
 	if !w.chance(3) {
-		spec.Limits = w.edits(true)
+		spec.Limits = w.edits(true, 1)
 	}
 	w.op("create_member %s %s %s", o.id, spec.ID, describe(spec.Limits))
 	_, err := w.svc.CreateMember(w.ctx, actor, o.id, spec)
@@ -232,7 +245,7 @@ func (w *world) createKey() {
 	}
 	spec := saccount.KeySpec{Name: fmt.Sprintf("key %d", w.rng.IntN(6))}
 	if w.chance(3) {
-		spec.Limits = w.edits(true)
+		spec.Limits = w.edits(true, 1)
 	}
 	if w.chance(4) {
 		spec.AllowFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
@@ -313,7 +326,11 @@ func (w *world) limits() {
 	if n == nil {
 		return
 	}
-	edits := w.edits(false)
+	scale := quota.Credits(1)
+	if n.kind == saccount.KindOrg {
+		scale = 20
+	}
+	edits := w.edits(false, scale)
 	u := saccount.Update{Limits: edits}
 	want := "ok"
 	if w.chance(10) {
@@ -332,6 +349,7 @@ func (w *world) limits() {
 	case want == "ok" && !ok:
 		want = "invalid"
 	case want == "ok":
+		n.audit("update")
 		w.m.set(n, edits)
 	}
 	w.updated(n, want, got, err)
@@ -423,7 +441,7 @@ func (w *world) toggle(off bool) {
 	if n.dead() {
 		want = "not found"
 	} else {
-		n.disabled, n.moved = off, n.moved || !off
+		n.toggle(off)
 	}
 	w.same(want, conditionOf(err))
 	w.shutOut(n)
@@ -556,6 +574,7 @@ func (w *world) rename() {
 		want = "exists"
 	default:
 		n.name = name
+		n.audit("update")
 	}
 	w.updated(n, want, got, err)
 }
@@ -570,6 +589,7 @@ func (w *world) zone() {
 		want = "not found"
 	} else {
 		n.zone = zone
+		n.audit("update")
 	}
 	w.updated(n, want, got, err)
 }

@@ -23,7 +23,14 @@ func (w *world) guest() *guest {
 	if len(w.guests) == 0 {
 		return nil
 	}
-	return w.guests[w.rng.IntN(len(w.guests))]
+	g := w.guests[w.rng.IntN(len(w.guests))]
+	for range 3 { // rather one that may spend
+		if w.m.barred(&g.caller) == "" || w.chance(4) {
+			break
+		}
+		g = w.guests[w.rng.IntN(len(w.guests))]
+	}
+	return g
 }
 
 func (w *world) keepGuest(list *[]*guest, g *guest) {
@@ -119,12 +126,15 @@ func (w *world) pickID(o *org, ok func(*op) bool) *op {
 
 func whatever(*op) bool { return true }
 
+// known are ids that are remembered still.
+func (w *world) known(x *op) bool { return x.state == open || x.keep > w.m.now }
+
 // operation is what a charge or reservation asks for: new work, the retry of
 // old work, or old work with something else about it.
 func (w *world) operation(g *guest, verb quota.Verb) (id string, amount, ttl int64) {
 	amount = w.amount(g.node)
 	if verb == quota.VerbReserve {
-		ttl = int64(oneOf(w, time.Second, time.Minute, 10*time.Minute, time.Hour, 24*time.Hour, quota.MaxTTL) / time.Microsecond)
+		ttl = int64(oneOf(w, time.Second, time.Minute, 10*time.Minute, time.Hour, time.Hour, 24*time.Hour, quota.MaxTTL) / time.Microsecond)
 	}
 	switch n := w.rng.IntN(100); {
 	case n < 20 && verb == quota.VerbCharge:
@@ -263,7 +273,10 @@ func (w *world) settled() (o *org, of string, x *op) {
 		x = o.holds[w.rng.IntN(len(o.holds))]
 		return o, x.id, x
 	}
-	if x = w.pickID(o, whatever); x == nil {
+	if x = w.pickID(o, func(x *op) bool { return x.verb == quota.VerbReserve && w.known(x) }); x == nil || w.chance(5) {
+		x = w.pickID(o, whatever)
+	}
+	if x == nil {
 		return o, "no such id", nil
 	}
 	return o, x.id, x
@@ -273,7 +286,7 @@ func (w *world) commit() {
 	o, of, x := w.settled()
 	amount := w.rng.Int64N(40)
 	if x != nil {
-		amount = oneOf(w, x.amount, x.amount, w.rng.Int64N(min(x.amount, 1<<40)+1), sat(x.amount, w.rng.Int64N(30)), x.actual)
+		amount = oneOf(w, x.amount, x.amount, w.rng.Int64N(min(x.amount, 1<<40)+1), sat(x.amount, w.rng.Int64N(30)), sat(x.amount, w.rng.Int64N(120)), x.actual)
 	}
 	if w.chance(200) {
 		amount = maxAmount
@@ -283,7 +296,7 @@ func (w *world) commit() {
 	} else if amount > 1<<20 && x.amount < 1<<20 {
 		amount = 1 << 8 // more overage would leave its organization full for ever
 	}
-	strict := w.chance(4)
+	strict := w.chance(3)
 	w.op("commit %s %q amount %d strict %v", o.id, of, amount, strict)
 	caller := quota.Subject("")
 	var d quota.Decision
@@ -334,7 +347,7 @@ func (w *world) renew() {
 
 func (w *world) refund() {
 	o := w.pickOrg()
-	x := w.pickID(o, func(x *op) bool { return x.spent() > x.back })
+	x := w.pickID(o, func(x *op) bool { return x.spent() > x.back && w.known(x) })
 	if x == nil || w.chance(5) {
 		x = w.pickID(o, whatever)
 	}

@@ -23,7 +23,7 @@ type backend struct {
 // forget and write out as often as it can.
 func newBackend(cfg Config, from int, tight bool, log *slog.Logger) (*backend, error) {
 	switch cfg.Store {
-	case "", "memory":
+	case "memory":
 		s := memstore.New()
 		return &backend{
 			open:   func() (store.Store, error) { return s, nil },

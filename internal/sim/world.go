@@ -30,10 +30,13 @@ type Config struct {
 	World int
 	// Every is how many steps lie between two checks of everything. 0 is 1,000.
 	Every int
-	// Store is "memory" or "bolt".
+	// Store is "memory" or "bolt". Empty is "memory".
 	Store string
 	// Dir is where bolt keeps its file.
 	Dir string
+	// Wrap, where not nil, stands between the Service and the store: a store
+	// that is wrong on purpose must be found out.
+	Wrap func(store.Store) store.Store
 	// Skip leaves steps out, by their number, as Shrink does. What the others
 	// do changes as little as possible.
 	Skip map[int]bool
@@ -56,6 +59,8 @@ type Violation struct {
 	Seed   uint64
 	Step   int
 	Store  string
+	World  int // as in Config
+	Every  int
 	Op     string
 	Want   string
 	Got    string
@@ -70,7 +75,7 @@ func (v *Violation) Error() string {
 	for _, s := range v.Recent {
 		fmt.Fprintf(&b, "       %s\n", s)
 	}
-	fmt.Fprintf(&b, "again: make sim SEED=%d STEPS=%d STORE=%s", v.Seed, v.Step+1, v.Store)
+	fmt.Fprintf(&b, "again: go run ./internal/sim/cmd/sim -seed %d -steps %d -world %d -every %d -store %s", v.Seed, v.Step+1, v.World, v.Every, v.Store)
 	return b.String()
 }
 
@@ -81,6 +86,9 @@ func Run(ctx context.Context, cfg Config) (r Report, err error) {
 	}
 	if cfg.Every == 0 {
 		cfg.Every = 1000
+	}
+	if cfg.Store == "" {
+		cfg.Store = "memory"
 	}
 	sum := sha256.New()
 	r.Counts = map[string]int{}
@@ -170,6 +178,9 @@ func (w *world) open() (err error) {
 	if w.store, err = w.back.open(); err != nil {
 		return fmt.Errorf("sim: open the store: %w", err)
 	}
+	if w.cfg.Wrap != nil {
+		w.store = w.cfg.Wrap(w.store)
+	}
 	if w.svc, err = saccount.New(w.store, w.conf); err != nil {
 		return fmt.Errorf("sim: open the service: %w", err)
 	}
@@ -249,7 +260,7 @@ func (w *world) same(want, got string) {
 
 func (w *world) violation(want, got string) {
 	if w.bad == nil {
-		w.bad = &Violation{Seed: w.cfg.Seed, Step: w.step, Store: w.cfg.Store, Op: w.name, Want: want, Got: got, Recent: w.last}
+		w.bad = &Violation{Seed: w.cfg.Seed, Step: w.step, Store: w.cfg.Store, World: w.cfg.World, Every: w.cfg.Every, Op: w.name, Want: want, Got: got, Recent: w.last}
 	}
 }
 

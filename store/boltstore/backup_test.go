@@ -82,7 +82,7 @@ func underLoad(t *testing.T, s *Store, keys []string) (stop func() int64) {
 // copyIsGood opens a copy and checks that it is of one moment.
 func copyIsGood(t *testing.T, path string, keys []string, least, most int64) {
 	t.Helper()
-	s := openAt(t, path, Config{})
+	s := openAt(t, path, Config{NoSyncForTests: true})
 	problems, err := s.Check(ctx)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -109,7 +109,7 @@ func copyIsGood(t *testing.T, path string, keys []string, least, most int64) {
 func TestCopiesUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	keys := names("key", 30)
-	s := openAt(t, filepath.Join(dir, "store.db"), Config{JournalBytes: 16 << 10})
+	s := openAt(t, filepath.Join(dir, "store.db"), Config{JournalBytes: 16 << 10, NoSyncForTests: true})
 	plant(t, s, "acme", keys...)
 	stop := underLoad(t, s, keys)
 	least := make([]int64, 0, 3)

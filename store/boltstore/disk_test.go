@@ -44,7 +44,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	for name, d := range disks {
 		t.Run(name, func(t *testing.T) {
-			d.cfg.JournalBytes = 64 << 10
+			d.cfg.JournalBytes, d.cfg.NoSyncForTests = 64<<10, true
 			s := openAt(t, d.path, d.cfg)
 			keys := names("key", 40)
 			plant(t, s, "acme", keys...)

@@ -24,8 +24,8 @@ var (
 
 const much = 1_000_000 * quota.Credit
 
-// quiet is a small store: a journal that is written out often.
-var small = Config{JournalBytes: minJournalBytes, MaxRows: minRows}
+// small is a store with a journal that is written out often and little memory.
+var small = Config{JournalBytes: minJournalBytes, MaxRows: minRows, NoSyncForTests: true}
 
 func openAt(t testing.TB, path string, cfg Config) *Store {
 	t.Helper()

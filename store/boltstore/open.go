@@ -26,6 +26,9 @@ var (
 	magic      = []byte("keypurse store ")
 )
 
+// allocSize is what the file grows by at least, so that it rarely grows.
+const allocSize = 4 << 20
+
 // mmapSize is how much address space is taken at once: growing within it waits
 // for no reader. Windows would make the file that large.
 func mmapSize() int {
@@ -88,6 +91,7 @@ func open(path string, cfg Config) (*Store, error) {
 	if db, err = openFile(path, cfg.options(remaining(until))); err != nil {
 		return nil, explain(path, err)
 	}
+	db.AllocSize = allocSize
 	s, err := load(db, cfg)
 	if err != nil {
 		return nil, errors.Join(err, guarded(db.Close))

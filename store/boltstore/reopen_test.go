@@ -25,7 +25,7 @@ func abandon(t testing.TB, s *Store) {
 // What was acknowledged is there again, whether the journal was written into
 // the tables, in part, or not at all.
 func TestReopen(t *testing.T) {
-	for name, cfg := range map[string]Config{"in the journal": {}, "in part": small} {
+	for name, cfg := range map[string]Config{"in the journal": {NoSyncForTests: true}, "in part": small} {
 		for _, clean := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, closed %v", name, clean), func(t *testing.T) {
 				path := filepath.Join(t.TempDir(), "store.db")

@@ -171,8 +171,17 @@ func (k *kit) audits() []saccount.Entry {
 		if all = append(all, page...); len(page) == 0 {
 			return all
 		}
-		after = page[len(page)-1].Seq
+		after = k.follows(after, page[len(page)-1].Seq)
 	}
+}
+
+// follows is the next cursor, which must be beyond the one before.
+func (k *kit) follows(after, next int64) int64 {
+	k.t.Helper()
+	if next <= after {
+		k.fatalf("a page after number %d ends with number %d", after, next)
+	}
+	return next
 }
 
 // outbox is every alert.
@@ -185,7 +194,7 @@ func (k *kit) outbox() []quota.Alert {
 		if all = append(all, page...); len(page) == 0 {
 			return all
 		}
-		after = page[len(page)-1].Seq
+		after = k.follows(after, page[len(page)-1].Seq)
 	}
 }
 

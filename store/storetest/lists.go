@@ -36,7 +36,11 @@ func (k *kit) pages(q saccount.ListQuery, n int) (all []saccount.Record) {
 		if !more {
 			return all
 		}
-		q.After = q.Cursor(&page[len(page)-1])
+		last := q.Cursor(&page[len(page)-1])
+		if last <= q.After {
+			k.fatalf("a page after %q ends with %q", q.After, last)
+		}
+		q.After = last
 	}
 }
 
@@ -170,7 +174,11 @@ func listChanging(k *kit) {
 			if !more {
 				break
 			}
-			q.After = q.Cursor(&page[len(page)-1])
+			last := q.Cursor(&page[len(page)-1])
+			if last <= q.After {
+				k.fatalf("a page after %q ends with %q", q.After, last)
+			}
+			q.After = last
 			for range 3 { // meanwhile
 				made++
 				r := k.get(saccount.KindKey, fmt.Sprintf("t%02d", rng.IntN(40)))
