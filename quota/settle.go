@@ -95,10 +95,11 @@ func (b *Book) commit(op *Op) error {
 				continue
 			}
 			spend(row, !e.Soft)
+			row.requests = 0 // the hint of other thresholds may be higher than these
 			if !replaced(row, t.later) {
 				b.watch(op, row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject)
 			}
-			row.requests = 0 // computed from thresholds that may not be the limit's any more
+			row.requests = 0 // and these may not be the limit's any more
 		}
 	}
 	for _, row := range t.later {
