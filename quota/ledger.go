@@ -81,6 +81,8 @@ func (l *Ledger) Close() error {
 // Flush writes the counts of refused requests that are still in memory, as
 // happens by itself with the next commit or within a second.
 func (l *Ledger) Flush(ctx context.Context) error {
+	l.counts.writing.Lock()
+	defer l.counts.writing.Unlock()
 	ops := l.counts.take()
 	if len(ops) == 0 {
 		return nil

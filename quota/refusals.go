@@ -37,6 +37,9 @@ type refusals struct {
 	closed bool
 	write  func([]*Op)
 	wg     sync.WaitGroup
+	// writing is held while counts are on their way to the store, so that who
+	// flushes them waits for those that a timer took.
+	writing sync.Mutex
 }
 
 type refusal struct {
@@ -71,6 +74,8 @@ func (f *refusals) fire() {
 	f.mu.Lock()
 	f.timer = nil
 	f.mu.Unlock()
+	f.writing.Lock()
+	defer f.writing.Unlock()
 	if ops := f.take(); len(ops) > 0 {
 		f.write(ops)
 	}

@@ -214,3 +214,20 @@ func TestFoldingAndRefunds(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, st.Used, tot[0].Credits)
 }
+
+// What a settlement alerts does not depend on what the store has in memory.
+func TestACommitLooksAtItsOwnThresholds(t *testing.T) {
+	w := newWorld(t, saccount.Config{})
+	l := saccount.NewLimit(100*credit, monthly)
+	l.Thresholds = &[]quota.Threshold{quota.Percent(50)}
+	token, a, _ := w.key(t, "Worker", saccount.Limits{"": l})
+	p := w.auth(t, token)
+	r, _, err := w.Reserve(t.Context(), p, saccount.Reserve{Amount: 10 * credit, TTL: time.Hour})
+	require.NoError(t, err)
+	w.setLimit(t, a.ID, &saccount.LimitSpec{Thresholds: &[]quota.Threshold{quota.Percent(90)}})
+	require.True(t, w.spend(t, p, 60))
+	require.Empty(t, w.alerts(t))
+	_, err = r.Commit(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"credits 50%"}, w.alerts(t), "it was admitted under 50%")
+}

@@ -20,16 +20,18 @@ import (
 // use. Where New made the Store, what the host keeps beside it is in the copy.
 //
 // While it runs, pages that are no longer needed are not used again: a slow w
-// makes the file grow.
+// makes the file grow, and where it grows beyond the memory mapped for it (4 GiB
+// at first where Open made the Store), who writes waits for the copy. w must not
+// use the Store.
 func (s *Store) Backup(ctx context.Context, w io.Writer) (n int64, err error) {
 	if err := s.open(ctx, "backup"); err != nil {
 		return 0, err
 	}
-	tx, err := s.db.Begin(false)
+	tx, err := s.snap()
 	if err != nil {
 		return 0, fmt.Errorf("boltstore: backup: %w", err)
 	}
-	defer tx.Rollback()
+	defer tx.end()
 	// The file is read, not the mapping: what w does is not ours to guard.
 	out := &ctxWriter{ctx: ctx, w: w}
 	if n, err = tx.WriteTo(out); err != nil {

@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -108,7 +109,7 @@ type Store struct {
 	// mu is held by whoever writes, from deciding until it is durable, and by
 	// whoever looks at counters in memory.
 	mu     sync.Mutex
-	closed bool
+	closed atomic.Bool
 	failed error // the file can no longer be trusted to take writes
 	stuck  bool  // a write transaction could not be ended: bbolt's lock is lost
 
@@ -125,33 +126,32 @@ type Store struct {
 	foldAt  map[string][]byte // where the next Fold of an organization looks first
 	jour    journal
 	ckpt    checkpoint
-}
 
-// begin is the first line of every call; the caller holds mu.
-func (s *Store) begin(ctx context.Context) error {
-	if s.closed {
-		return saccount.ErrClosed
-	}
-	return ctx.Err()
+	closing sync.Mutex   // held by Close
+	life    sync.RWMutex // held by read transactions; taken after mu
+	gone    bool         // the file was let go
 }
 
 // lock takes mu for a call and checks that it may go on. On an error nothing
 // is locked.
 func (s *Store) lock(ctx context.Context, verb string) error {
 	s.mu.Lock()
-	if err := s.begin(ctx); err != nil {
+	if err := s.open(ctx, verb); err != nil {
 		s.mu.Unlock()
-		return fmt.Errorf("boltstore: %s: %w", verb, err)
+		return err
 	}
 	return nil
 }
 
-// open reports whether a call that only reads may go on.
+// open is the first line of a call that only reads: it waits for nobody.
 func (s *Store) open(ctx context.Context, verb string) error {
-	if err := s.lock(ctx, verb); err != nil {
-		return err
+	err := ctx.Err()
+	if s.closed.Load() {
+		err = saccount.ErrClosed
 	}
-	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("boltstore: %s: %w", verb, err)
+	}
 	return nil
 }
 
@@ -160,23 +160,28 @@ func (s *Store) open(ctx context.Context, verb string) error {
 // fail with saccount.ErrClosed. Where the last writing fails nothing is lost:
 // the journal has it, and the next Open reads it.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.closed.Load() {
 		return nil
 	}
+	s.mu.Lock()
 	if s.failed == nil {
 		if err := s.settle(); err != nil {
 			s.log.Warn("boltstore: the journal was not written into its places; the next start does it", "file", s.db.Path(), "error", err)
 		}
 	}
-	s.closed = true
+	s.closed.Store(true)
 	s.books, s.last, s.foldAt = nil, nil, nil
+	s.mu.Unlock()
 	return s.release()
 }
 
-// release gives back what Open or New took.
+// release gives back what Open or New took, when nobody reads any more.
 func (s *Store) release() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.gone = true
 	err := s.file.Close()
 	if s.own && !s.stuck {
 		if e := guarded(s.db.Close); e != nil {

@@ -110,7 +110,7 @@ func (s *Store) read(fn func(tx *snap) error) error {
 // done ends the loader's transaction.
 func (s *Store) done() {
 	if s.reader != nil {
-		_ = s.reader.Rollback() // a read transaction: nothing can be lost
+		s.reader.end()
 	}
 	s.reader = nil
 }

@@ -45,7 +45,7 @@ func (s *Store) Check(ctx context.Context) (problems []error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: check: %w", err)
 	}
-	defer tx.Rollback()
+	defer tx.end()
 	err = guarded(func() error { return c.all(tx, heads) })
 	if err != nil && !errors.Is(err, errEnough) {
 		if !errors.Is(err, quota.ErrCorrupt) {

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
 )
 
 // workers charge in the child: half of them with ids.
@@ -45,6 +47,10 @@ func child(path string) int {
 		fmt.Println("ledger", err)
 		return 1
 	}
+	if err := plantCrash(s); err != nil {
+		fmt.Println("plant", err)
+		return 1
+	}
 	from := strings.Fields(os.Getenv("KEYPURSE_FROM"))
 	fmt.Println("ready")
 	var wg sync.WaitGroup
@@ -66,6 +72,22 @@ func child(path string) int {
 	}
 	wg.Wait()
 	return 0
+}
+
+// plantCrash makes what the workers charge, where it is not there.
+func plantCrash(s *Store) error {
+	_, err := s.Lookup(ctx, "acme", saccount.KindOrg, "acme")
+	if !errors.Is(err, saccount.ErrNotFound) {
+		return err
+	}
+	b := saccount.Batch{Org: "acme", At: now, Changes: []saccount.Change{
+		{Quiet: true, Record: saccount.Record{Kind: saccount.KindOrg, Org: "acme", ID: "acme", Created: now}},
+		{Quiet: true, Record: saccount.Record{Kind: saccount.KindAccount, Org: "acme", ID: "worker", Parent: "acme", Name: "Worker", Created: now}},
+	}}
+	for w := range workers {
+		b.Changes = append(b.Changes, saccount.Change{Quiet: true, Record: saccount.Record{Kind: saccount.KindKey, Org: "acme", ID: crashKey(w), Parent: "worker", Name: crashKey(w), Created: now}})
+	}
+	return s.Write(ctx, b)
 }
 
 func crashKey(w int) string { return fmt.Sprintf("worker%d", w) }

@@ -39,9 +39,6 @@ func TestCrash(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Log("seed", seed)
 	path := filepath.Join(t.TempDir(), "store.db")
-	s := openAt(t, path, crashConfig)
-	plant(t, s, "acme", crashKey(0), crashKey(1), crashKey(2), crashKey(3))
-	require.NoError(t, s.Close())
 	var a acks
 	var slowest time.Duration
 	for range kills {
@@ -50,6 +47,7 @@ func TestCrash(t *testing.T) {
 		s, err := Open(path, crashConfig)
 		slowest = max(slowest, time.Since(began))
 		require.NoError(t, err)
+		require.NoError(t, plantCrash(s)) // where the first was killed before it did
 		a.verify(t, s)
 		if a.lives%2 == 0 {
 			require.NoError(t, s.Close())
@@ -57,7 +55,7 @@ func TestCrash(t *testing.T) {
 			abandon(t, s)
 		}
 	}
-	s = openAt(t, path, Config{})
+	s := openAt(t, path, Config{})
 	problems, err := s.Check(ctx)
 	require.NoError(t, err)
 	require.Empty(t, problems)

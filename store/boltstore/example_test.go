@@ -1,7 +1,6 @@
 package boltstore_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,57 +10,53 @@ import (
 	"github.com/keypurse/keypurse/store/boltstore"
 )
 
-// What was answered is there after the file is opened again.
+// A service keeps its accounts, keys and credits in one file.
 func Example() {
-	dir, err := os.MkdirTemp("", "keypurse-")
+	dir, err := os.MkdirTemp("", "keypurse")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer os.RemoveAll(dir)
-	ctx := context.Background()
-	for range 2 {
-		st, err := boltstore.Open(filepath.Join(dir, "purse.db"), boltstore.Config{})
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		svc, err := saccount.New(st, saccount.Config{})
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		org, err := svc.GetOrg(ctx, "acme")
-		if err != nil {
-			org, err = svc.CreateOrg(ctx, "user:alice", saccount.OrgSpec{ID: "acme", Name: "Acme"})
-		}
-		fmt.Println(org.Name, org.Revision, err)
-		_ = svc.Close() // before the store
-		if err := st.Close(); err != nil {
-			fmt.Println(err)
-		}
-	}
-	// Output:
-	// Acme 1 <nil>
-	// Acme 1 <nil>
-}
-
-// A consistent copy of a store in use.
-func ExampleStore_Backup() {
-	dir, err := os.MkdirTemp("", "keypurse-")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer os.RemoveAll(dir)
-	st, err := boltstore.Open(filepath.Join(dir, "purse.db"), boltstore.Config{})
+	st, err := boltstore.Open(filepath.Join(dir, "keypurse.db"), boltstore.Config{})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer st.Close()
-	var copied bytes.Buffer
-	n, err := st.Backup(context.Background(), &copied)
-	fmt.Println(n == int64(copied.Len()), err)
-	// Output: true <nil>
+	svc, err := saccount.New(st, saccount.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer svc.Close() // before the store
+	org, err := svc.CreateOrg(context.Background(), "user:alice", saccount.OrgSpec{ID: "acme", Name: "Acme"})
+	fmt.Println(org.Name, err)
+	// Output: Acme <nil>
+}
+
+// A backup is taken while the store is in use. Sync it before it replaces an
+// older one.
+func ExampleStore_Backup() {
+	dir, err := os.MkdirTemp("", "keypurse")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	st, err := boltstore.Open(filepath.Join(dir, "keypurse.db"), boltstore.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer st.Close()
+	f, err := os.OpenFile(filepath.Join(dir, "backup.db"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	n, err := st.Backup(context.Background(), f)
+	fmt.Println(n > 0, err, f.Sync())
+	// Output: true <nil> <nil>
 }

@@ -69,7 +69,7 @@ func (s *Store) foldFrom(ctx context.Context, tx *snap, org string, days []int64
 	defer s.mu.Unlock()
 	if len(found) == 0 || err != nil {
 		delete(s.foldAt, org)
-	} else if s.foldAt != nil {
+	} else if s.foldAt != nil { // not closed meanwhile
 		s.foldAt[org] = subjectPrefix(nil, org, found[len(found)-1].sub)
 	}
 	return found, err

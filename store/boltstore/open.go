@@ -35,7 +35,7 @@ func mmapSize() int {
 	if runtime.GOOS == "windows" || strconv.IntSize < 64 {
 		return 0
 	}
-	return 1 << 30
+	return 1 << (strconv.IntSize / 2)
 }
 
 func (c *Config) options(timeout time.Duration) *bbolt.Options {

@@ -16,9 +16,7 @@ import (
 // abandon leaves a Store as a crash does: the journal is not written out.
 func abandon(t testing.TB, s *Store) {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
+	s.closed.Store(true)
 	require.NoError(t, s.release())
 }
 

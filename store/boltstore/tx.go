@@ -13,6 +13,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
 )
 
 // guarded runs fn, which uses bbolt, and makes a panic of bbolt's over a
@@ -31,15 +32,27 @@ func guarded(fn func() error) (err error) {
 // snap is a read transaction, with the pages that proofs have looked at in it.
 type snap struct {
 	*bbolt.Tx
+	s    *Store
 	tree *tree
 }
 
+// snap begins one; end ends it. Close waits for those that are under way.
 func (s *Store) snap() (*snap, error) {
-	tx, err := s.db.Begin(false)
+	s.life.RLock()
+	tx, err := (*bbolt.Tx)(nil), error(saccount.ErrClosed)
+	if !s.gone {
+		tx, err = s.db.Begin(false)
+	}
 	if err != nil {
+		s.life.RUnlock()
 		return nil, err
 	}
-	return &snap{tx, s.tree(tx)}, nil
+	return &snap{tx, s, s.tree(tx)}, nil
+}
+
+func (x *snap) end() {
+	_ = x.Rollback() // of a read transaction: nothing can be lost
+	x.s.life.RUnlock()
 }
 
 // view runs fn in a read transaction.
@@ -49,7 +62,7 @@ func (s *Store) view(fn func(tx *snap) error) error {
 		if err != nil {
 			return err
 		}
-		defer tx.Rollback()
+		defer tx.end()
 		return fn(tx)
 	})
 }

@@ -92,7 +92,7 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: usage: %w", err)
 	}
-	defer tx.Rollback()
+	defer tx.end()
 	err = guarded(func() error {
 		return s.buckets(tx, r.Org, sub, r.From, r.To, func(id bucketID, c quota.Counter) error {
 			if !known[id] {
