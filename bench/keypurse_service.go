@@ -51,7 +51,8 @@ func config() saccount.Config {
 func newService(ctx context.Context, st store.Store, shape fixture.Shape, now func() time.Time) (*service, error) {
 	cfg := config()
 	cfg.Now = now
-	svc, err := saccount.New(st, cfg)
+	seeds := &seeding{Store: st, waiting: map[string]*saccount.Batch{}}
+	svc, err := saccount.New(seeds, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,11 @@ func newService(ctx context.Context, st store.Store, shape fixture.Shape, now fu
 		}
 		s.tokens[i] = token.Reveal()
 	}
-	return s, nil
+	if err := errors.Join(seeds.flush(ctx), svc.Close()); err != nil {
+		return nil, err
+	}
+	s.Service, err = saccount.New(st, cfg) // on the store itself
+	return s, err
 }
 
 func orgID(n int) string { return "org" + strconv.Itoa(n) }
