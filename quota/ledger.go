@@ -81,8 +81,12 @@ func (l *Ledger) Close() error {
 // Flush writes the counts of refused requests that are still in memory, as
 // happens by itself with the next commit or within a second.
 func (l *Ledger) Flush(ctx context.Context) error {
-	l.counts.writing.Lock()
-	defer l.counts.writing.Unlock()
+	select {
+	case l.counts.writing <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("quota: count refused requests: %w", ctx.Err())
+	}
+	defer func() { <-l.counts.writing }()
 	ops := l.counts.take()
 	if len(ops) == 0 {
 		return nil

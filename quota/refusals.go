@@ -37,9 +37,9 @@ type refusals struct {
 	closed bool
 	write  func([]*Op)
 	wg     sync.WaitGroup
-	// writing is held while counts are on their way to the store, so that who
-	// flushes them waits for those that a timer took.
-	writing sync.Mutex
+	// writing holds a token while counts are on their way to the store, so
+	// that who flushes them waits for those that a timer took.
+	writing chan struct{}
 }
 
 type refusal struct {
@@ -50,7 +50,7 @@ type refusal struct {
 }
 
 func newRefusals(write func([]*Op)) *refusals {
-	return &refusals{counts: map[refusal]int64{}, write: write}
+	return &refusals{counts: map[refusal]int64{}, write: write, writing: make(chan struct{}, 1)}
 }
 
 func (f *refusals) add(org string, reason Reason, levels []*Level, at int64) {
@@ -74,8 +74,8 @@ func (f *refusals) fire() {
 	f.mu.Lock()
 	f.timer = nil
 	f.mu.Unlock()
-	f.writing.Lock()
-	defer f.writing.Unlock()
+	f.writing <- struct{}{}
+	defer func() { <-f.writing }()
 	if ops := f.take(); len(ops) > 0 {
 		f.write(ops)
 	}
