@@ -36,11 +36,7 @@ func (s *Store) Fold(ctx context.Context, org string, days []int64, most int) (f
 	if err := s.checkpoint(ctx, "fold"); err != nil { // so that the tables know every bucket
 		return 0, fmt.Errorf("boltstore: fold: %w", err)
 	}
-	var found []fold
-	err = s.view(func(tx *snap) (err error) {
-		found, err = s.foldFrom(ctx, tx, org, days, most)
-		return err
-	})
+	found, err := s.foldFrom(ctx, org, days, most)
 	if err == nil && len(found) > 0 {
 		folded, err = s.foldAll(ctx, org, found)
 	}
@@ -51,20 +47,21 @@ func (s *Store) Fold(ctx context.Context, org string, days []int64, most int) (f
 }
 
 // foldFrom looks on where the call before found something, and everywhere
-// before it says that there is nothing.
-func (s *Store) foldFrom(ctx context.Context, tx *snap, org string, days []int64, most int) ([]fold, error) {
-	prefix := appendPart(nil, org)
+// before it says that there is nothing. It takes mu only outside of its read
+// transaction: who holds mu may be waiting for that to end.
+func (s *Store) foldFrom(ctx context.Context, org string, days []int64, most int) (found []fold, err error) {
 	s.mu.Lock()
 	from := s.foldAt[org]
 	s.mu.Unlock()
-	var found []fold
-	var err error
-	if from != nil {
-		found, err = s.foldable(ctx, tx, org, days, most, from)
-	}
-	if err == nil && len(found) == 0 {
-		found, err = s.foldable(ctx, tx, org, days, most, prefix)
-	}
+	err = s.view(func(tx *snap) (err error) {
+		if from != nil {
+			found, err = s.foldable(ctx, tx, org, days, most, from)
+		}
+		if err == nil && len(found) == 0 {
+			found, err = s.foldable(ctx, tx, org, days, most, appendPart(nil, org))
+		}
+		return err
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(found) == 0 || err != nil {

@@ -36,7 +36,9 @@ type snap struct {
 	tree *tree
 }
 
-// snap begins one; end ends it. Close waits for those that are under way.
+// snap begins one; end ends it. Close waits for those that are under way. Nobody
+// takes mu between the two: who holds mu may be waiting, with the file about to
+// be mapped anew, for every read transaction to end.
 func (s *Store) snap() (*snap, error) {
 	s.life.RLock()
 	tx, err := (*bbolt.Tx)(nil), error(saccount.ErrClosed)
