@@ -58,3 +58,6 @@ sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=…
 
 crash: ## kill -9 of a process that charges, 200 times
 	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run Crash -timeout 30m ./store/boltstore
+
+powercut: ## power cuts of a loop device; needs root, loop devices and mkfs.ext4
+	$(GO) test -count=1 -tags powercut -run PowerCut -v -timeout 30m ./store/boltstore
