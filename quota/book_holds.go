@@ -69,6 +69,7 @@ func (b *Book) sweep(at int64) {
 // at instant at and that no Op has swept yet. It changes nothing.
 func (b *Book) expired(at int64) (map[*Row]Credits, error) {
 	var free map[*Row]Credits
+	var counted map[string]bool
 	if len(b.holds) == 0 || b.holds[0].expires > at {
 		return nil, nil
 	}
@@ -77,7 +78,7 @@ func (b *Book) expired(at int64) (map[*Row]Credits, error) {
 			continue
 		}
 		r := b.current(h)
-		if r == nil {
+		if r == nil || counted[h.id] {
 			continue
 		}
 		t, err := b.targets(r)
@@ -85,8 +86,9 @@ func (b *Book) expired(at int64) (map[*Row]Credits, error) {
 			return nil, err
 		}
 		if free == nil {
-			free = map[*Row]Credits{}
+			free, counted = map[*Row]Credits{}, map[string]bool{}
 		}
+		counted[h.id] = true // a rollback may leave a reservation in the queue twice
 		for _, row := range t.all {
 			free[row] += r.Amount
 		}

@@ -87,7 +87,7 @@ func parse(b []byte) (*page, error) {
 	var prev []byte
 	for i := range p.n {
 		pos, klen, vlen := p.elem(i)
-		if pos != at || klen == 0 || klen > len(b)-at || vlen > len(b)-at-klen {
+		if pos != at || klen <= 0 || klen > len(b)-at || vlen < 0 || vlen > len(b)-at-klen { // negative: on 32 bits
 			return nil, bad("its layout is damaged")
 		}
 		key := b[pos : pos+klen]

@@ -104,7 +104,11 @@ func (t *table) get(tx *snap, key []byte) ([]byte, error) {
 	if v := b.Get(key); v != nil {
 		return t.unseal(key, v)
 	}
-	if err := t.between(b.Cursor(), key); err != nil {
+	c := b.Cursor()
+	if k, _ := c.Seek(key); bytes.Equal(k, key) {
+		return nil, t.damaged(key) // it is there, and the way to it is not
+	}
+	if err := t.between(c, key); err != nil {
 		return nil, err
 	}
 	return nil, tx.tree.whole(tx.Tx, t, key, append(bytes.Clone(key), 0))
