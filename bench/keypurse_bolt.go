@@ -84,6 +84,25 @@ func ourDurable(work string, shape fixture.Shape, callers, days int) harness.Cas
 // ourOpen is how long it takes to open a file of so many keys and to answer
 // the first request, in seconds.
 func ourOpen(work string, shape fixture.Shape) harness.Case {
+	return opened(work, shape, func(ctx context.Context, s *service, start time.Time) (float64, error) {
+		err := s.charge(ctx, 0)
+		return time.Since(start).Seconds(), err
+	})
+}
+
+// ourMemory is what a key takes in memory once it was authenticated and
+// charged, on bbolt, in bytes.
+func ourMemory(work string, shape fixture.Shape) harness.Case {
+	return opened(work, shape, func(ctx context.Context, s *service, _ time.Time) (float64, error) {
+		before := heap()
+		err := s.knowTogether(ctx)
+		return float64(heap()-before) / float64(len(s.tokens)), err
+	})
+}
+
+// opened measures a figure of a file that each round opens anew; start is from
+// before it does.
+func opened(work string, shape fixture.Shape, measure func(ctx context.Context, s *service, start time.Time) (float64, error)) harness.Case {
 	return harness.Case{Work: work, Who: whoKeypurse,
 		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
 			s, path, err := onBolt(ctx, env, shape, 0)
@@ -101,38 +120,8 @@ func ourOpen(work string, shape fixture.Shape) harness.Case {
 					if err != nil {
 						return harness.Round{}, err
 					}
-					err = s.charge(ctx, 0)
-					took := time.Since(start)
-					return harness.Round{Value: took.Seconds()}, errors.Join(err, s.Close())
-				},
-				Close: func() error { return os.RemoveAll(filepath.Dir(path)) },
-			}, nil
-		}}
-}
-
-// ourMemory is what a key takes in memory once it was authenticated and
-// charged, on bbolt, in bytes.
-func ourMemory(work string, shape fixture.Shape) harness.Case {
-	return harness.Case{Work: work, Who: whoKeypurse,
-		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
-			s, path, err := onBolt(ctx, env, shape, 0)
-			if err != nil {
-				return nil, err
-			}
-			tokens := s.tokens
-			if err := s.Close(); err != nil {
-				return nil, err
-			}
-			return &harness.Running{
-				Round: func(ctx context.Context, _ time.Duration) (harness.Round, error) {
-					s, err := open(path, tokens)
-					if err != nil {
-						return harness.Round{}, err
-					}
-					before := heap()
-					err = s.knowTogether(ctx)
-					per := float64(heap()-before) / float64(len(tokens))
-					return harness.Round{Value: per}, errors.Join(err, s.Close())
+					v, err := measure(ctx, s, start)
+					return harness.Round{Value: v}, errors.Join(err, s.Close())
 				},
 				Close: func() error { return os.RemoveAll(filepath.Dir(path)) },
 			}, nil
