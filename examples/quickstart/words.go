@@ -80,7 +80,7 @@ func words(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	left, _ := d.Remaining()
-	answer(w, map[string]any{"words": n, "credits": cost, "remaining": left})
+	answer(w, counted{n, cost, left})
 }
 
 func countWords(body io.Reader) (n int64, err error) {
@@ -101,6 +101,13 @@ func countWords(body io.Reader) (n int64, err error) {
 			n++
 		}
 	}
+}
+
+// counted is the answer to a request that was paid for.
+type counted struct {
+	Words     int64         `json:"words"`
+	Credits   quota.Credits `json:"credits"`
+	Remaining quota.Credits `json:"remaining"`
 }
 
 type limit struct {
