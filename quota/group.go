@@ -3,7 +3,6 @@ package quota
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
 )
 
@@ -55,6 +54,8 @@ type group struct {
 	busy   bool
 	closed bool
 	idle   *sync.Cond // on mu: not busy any more
+
+	ops []*Op // of run, of which there is one at a time
 }
 
 // maxBatch bounds the Ops of one Apply.
@@ -129,34 +130,37 @@ func (g *group) handOver() {
 	go g.run()
 }
 
+// run applies the batch that gathered, answers it and lets the next one go.
 func (g *group) run() {
-	var ops []*Op
-	for {
-		g.mu.Lock()
-		b := g.next
-		g.next = nil
-		if b == nil {
-			g.busy = false
-			g.idle.Broadcast()
-			g.mu.Unlock()
-			return
-		}
-		ops = ops[:0]
-		for _, c := range b.calls {
-			if !c.gone {
-				ops = append(ops, &c.op)
-			}
-		}
+	g.mu.Lock()
+	b := g.next
+	g.next = nil
+	if b == nil {
+		g.busy = false
+		g.idle.Broadcast()
 		g.mu.Unlock()
-		for at := 0; at < len(ops) && b.err == nil; at += maxBatch {
-			b.err = g.apply(ops[at:min(at+maxBatch, len(ops))])
-		}
-		clear(ops)
-		close(b.ready)
-		// Those who were answered mostly ask again at once: let them come to
-		// the next batch together, instead of the first of them alone.
-		runtime.Gosched()
+		return
 	}
+	ops := g.ops[:0]
+	for _, c := range b.calls {
+		if !c.gone {
+			ops = append(ops, &c.op)
+		}
+	}
+	g.mu.Unlock()
+	for at := 0; at < len(ops) && b.err == nil; at += maxBatch {
+		b.err = g.apply(ops[at:min(at+maxBatch, len(ops))])
+	}
+	clear(ops)
+	g.ops = ops
+	close(b.ready)
+	// Those who were answered mostly ask again at once: let them come to the
+	// next batch together, instead of half of them to this and half to the
+	// next. A goroutine that is started goes to the front of its processor's
+	// queue and sends the one before it to the end: so run comes after all who
+	// were woken, and at once where nobody was.
+	go g.run()
+	go func() {}()
 }
 
 // apply gives the store one batch, with whatever else is waiting to be written.

@@ -150,6 +150,7 @@ func (s *Store) gather() (changes []change, alerts []quota.Alert) {
 // to it, and a slice of the checkpoint.
 func (s *Store) write(changes []change, alerts []quota.Alert, also func(tx *bbolt.Tx) error, pace int) error {
 	var to progress
+	parts := 0
 	journalled := false
 	for i := range changes {
 		c := &changes[i]
@@ -165,7 +166,7 @@ func (s *Store) write(changes []change, alerts []quota.Alert, also func(tx *bbol
 			}
 		}
 		if journalled {
-			if err := s.append(tx, s.buf); err != nil {
+			if parts, err = s.append(tx, s.buf); err != nil {
 				return err
 			}
 		}
@@ -187,7 +188,7 @@ func (s *Store) write(changes []change, alerts []quota.Alert, also func(tx *bbol
 		s.wrote(to)
 	}
 	if journalled {
-		s.appended(len(s.buf))
+		s.appended(parts, len(s.buf))
 	}
 	return nil
 }

@@ -121,6 +121,7 @@ type Store struct {
 	touched []*book
 	changes []change
 	buf     []byte
+	parts   []byte
 	reader  *snap             // of the loader, while deciding
 	alerts  int64             // the highest Seq given
 	foldAt  map[string][]byte // where the next Fold of an organization looks first

@@ -19,7 +19,7 @@ import (
 // meanwhile waits for the next round; what is written twice was written anyhow.
 
 const (
-	sliceRows   = 256     // with one commit, while the journal is near its size
+	sliceRows   = 16      // with one commit, at least
 	settleRows  = 4096    // with one commit, where nobody waits
 	receiptCost = 4       // rows that a receipt is worth: three tables
 	maxEntries  = 1 << 14 // values of one generation
@@ -64,6 +64,13 @@ type checkpoint struct {
 }
 
 type progress struct{ rows, receipts, openings int }
+
+// cost is what it takes to write so much, in rows.
+func (p progress) cost() int { return p.rows + receiptCost*p.receipts + p.openings }
+
+func (w *waiting) cost() int {
+	return progress{len(w.rows), len(w.receipts), len(w.openings)}.cost()
+}
 
 // row, receipt and opening note what is newer in the journal than in the tables.
 
@@ -132,11 +139,23 @@ func sortKey(s quota.Subject) uint64 {
 	return binary.BigEndian.Uint64(b[:])
 }
 
-// pace is how many rows a commit takes along: more while the journal outgrows
-// its size.
+// pace is how many rows a commit takes along: so many that the round ends when
+// the journal has grown to half its size again. An even pace keeps every commit
+// nearly as short as those without a round; few large slices would be what the
+// slowest callers wait for.
 func (s *Store) pace() int {
-	over := 1 + 2*s.jour.bytes/s.cfg.JournalBytes + 4*len(s.ckpt.next.rows)/s.cfg.MaxRows
-	return min(sliceRows*over*over, settleRows)
+	c := &s.ckpt
+	if !c.on {
+		return sliceRows
+	}
+	total, done := c.cur.cost(), c.at.cost()
+	grown := max(
+		float64(s.jour.bytes)/float64(s.cfg.JournalBytes),
+		float64(s.jour.count)/maxEntries,
+		2*float64(len(c.next.rows))/float64(s.cfg.MaxRows),
+	)
+	due := int(2*grown*float64(total)) - done
+	return min(max(sliceRows, due), settleRows)
 }
 
 // slice writes up to most rows of the round into their tables. What it returns

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 
@@ -12,7 +13,8 @@ import (
 
 // The journal is a run of values under ascending sequence numbers without
 // gaps, each what one transaction left of the rows that it changed: to replay
-// one twice does nothing. It lies in buckets, one for each generation, named by
+// one twice does nothing. One that is long lies in parts, each under a number
+// of its own. The journal lies in buckets, one for each generation, named by
 // the sequence number of its first value; once all that a generation holds was
 // written into the tables, it is dropped whole.
 
@@ -22,9 +24,21 @@ var (
 	metaDropped   = []byte("dropped") // the last sequence number that was dropped
 )
 
+// The first byte of what lies under a sequence number.
 const (
-	journalVersion = 1
+	journalVersion  = 1 // a whole value
+	journalPart     = 2 // of a value, of which the next number has more
+	journalLastPart = 3
+)
+
+const (
 	maxGenerations = 1 << 10
+	// partLen lets four parts into a page of 4 KiB. bbolt puts at least two
+	// values on a page and up to four on one that is too long for its size:
+	// whole values of 8 KiB would be written anew with each of the next three.
+	partLen = 980
+	// maxValue bounds what a value's parts say together.
+	maxValue = 1 << 30
 )
 
 type journal struct {
@@ -94,9 +108,9 @@ func encode(dst []byte, changes []change) []byte {
 	return dst
 }
 
-// append writes a value under the next sequence number. The sequence moves
-// only when the transaction has committed: see appended.
-func (s *Store) append(tx *bbolt.Tx, value []byte) error {
+// append writes a value under the next sequence numbers and returns how many it
+// took. The sequence moves only when the transaction has committed: see appended.
+func (s *Store) append(tx *bbolt.Tx, value []byte) (parts int, err error) {
 	seq := s.jour.seq + 1
 	gen := seq
 	if s.jour.active {
@@ -104,22 +118,44 @@ func (s *Store) append(tx *bbolt.Tx, value []byte) error {
 	}
 	b, err := tx.CreateBucketIfNotExists(journalName(gen))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	b.FillPercent = 1 // values come in order
 	var key [8]byte
-	binary.BigEndian.PutUint64(key[:], seq)
-	return b.Put(key[:], journalTag.seal(key[:], value))
+	put := func(value []byte) error {
+		binary.BigEndian.PutUint64(key[:], seq)
+		seq++
+		parts++
+		return b.Put(key[:], journalTag.seal(key[:], value))
+	}
+	if len(value) <= partLen {
+		return 1, put(value)
+	}
+	// bbolt keeps what it is given until the commit: one room for all parts.
+	room := slices.Grow(s.parts[:0], len(value)+(len(value)/partLen+1)*(1+sumLen))
+	s.parts = room
+	for len(value) > 0 {
+		kind, n := byte(journalPart), partLen
+		if n >= len(value) {
+			kind, n = journalLastPart, len(value)
+		}
+		part := append(append(room[len(room):], kind), value[:n]...)
+		room, value = room[:len(room)+len(part)+sumLen], value[n:]
+		if err := put(part); err != nil {
+			return 0, err
+		}
+	}
+	return parts, nil
 }
 
-func (s *Store) appended(size int) {
+func (s *Store) appended(parts, size int) {
 	j := &s.jour
-	j.seq++
 	if !j.active {
-		j.gens, j.active, j.bytes, j.count = append(j.gens, j.seq), true, 0, 0
+		j.gens, j.active, j.bytes, j.count = append(j.gens, j.seq+1), true, 0, 0
 	}
+	j.seq += uint64(parts)
 	j.bytes += size
-	j.count++
+	j.count += parts
 }
 
 // rotate makes the next value begin a generation of its own.
@@ -144,6 +180,7 @@ func (s *Store) replay(tx *snap) error {
 		}
 		s.jour.gens = append(s.jour.gens, binary.BigEndian.Uint64(k[len(journalPrefix):]))
 	}
+	var whole gathered
 	for _, gen := range s.jour.gens {
 		if gen != s.jour.seq+1 {
 			return missing(s.jour.seq + 1)
@@ -155,11 +192,18 @@ func (s *Store) replay(tx *snap) error {
 				return false, missing(s.jour.seq + 1)
 			}
 			s.jour.seq++
-			if err := s.replayValue(v); err != nil {
+			value, err := whole.add(v)
+			if err == nil && value != nil {
+				err = s.replayValue(value)
+			}
+			if err != nil {
 				return false, fmt.Errorf("%w: journal value %d: %w", quota.ErrCorrupt, s.jour.seq, err)
 			}
 			return true, nil
 		})
+		if err == nil && whole.open {
+			err = missing(s.jour.seq + 1) // a value never goes on in the next generation
+		}
 		if err != nil {
 			return fmt.Errorf("the journal ends at value %d: %w", s.jour.seq, err)
 		}
@@ -179,6 +223,35 @@ func (s *Store) replay(tx *snap) error {
 		s.rows += b.Rows()
 	}
 	return nil
+}
+
+// gathered puts a value's parts together.
+type gathered struct {
+	value []byte
+	open  bool // more must follow
+}
+
+// add takes what lies under the next sequence number and returns the value
+// that it completes, or nil.
+func (g *gathered) add(v []byte) ([]byte, error) {
+	if len(v) == 0 {
+		return nil, errWire
+	}
+	if !g.open {
+		if v[0] != journalPart {
+			return v, nil // replayValue knows a whole one
+		}
+		g.value = g.value[:0]
+	}
+	if v[0] != journalPart && v[0] != journalLastPart || len(g.value)+len(v) > maxValue {
+		return nil, errWire
+	}
+	g.open = v[0] == journalPart
+	g.value = append(g.value, v[1:]...)
+	if g.open {
+		return nil, nil
+	}
+	return g.value, nil
 }
 
 func missing(seq uint64) error {
