@@ -106,7 +106,7 @@ func (s *service) know(ctx context.Context, charge bool) error {
 
 // charge is one request: the token is checked and three levels are charged.
 func (s *service) charge(ctx context.Context, key int) error {
-	_, d, err := s.AuthenticateAndCharge(ctx, s.tokens[key], netip.Addr{}, saccount.Charge{Amount: 1})
+	_, d, err := s.AuthenticateAndCharge(ctx, s.tokens[key], nil, saccount.Charge{Amount: 1})
 	if err != nil {
 		return err
 	}

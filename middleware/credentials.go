@@ -23,7 +23,7 @@ const (
 // empty or garbage: Service.Authenticate says so.
 func Bearer(value string) (token string, ok bool) {
 	const scheme = "bearer"
-	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || value[:len(scheme)] != "Bearer" && !strings.EqualFold(value[:len(scheme)], scheme) {
 		return "", false
 	}
 	rest := value[len(scheme):]

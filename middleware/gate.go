@@ -34,18 +34,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	p, known := saccount.FromContext(ctx)
 	if !known {
-		token, from, err := g.present(r)
+		token, err := g.present(r)
 		if err != nil {
 			g.refuse(w, r, err)
 			return
 		}
 		if g.cfg.Cost.kind == costFixed && len(g.cfg.Scopes) == 0 && g.cfg.IdempotencyHeader == "" {
-			h.serveFixed(w, r, token, from)
+			h.serveFixed(w, r, token)
 			return
 		}
-		p, err = g.svc.Authenticate(ctx, token, from)
+		p, err = g.svc.Authenticate(ctx, token, g.addr(r))
 		if err != nil {
-			g.failed(err, token, from)
+			g.failed(err, token, r)
 			g.refuse(w, r, err)
 			return
 		}
@@ -66,24 +66,25 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.charge(w, r, p)
 }
 
-// present finds the token of a request and the address that it comes from.
-// The error is ErrNoCredentials, ErrCredentials, or that of a throttled address.
-func (g *gate) present(r *http.Request) (token string, from netip.Addr, err error) {
+// present finds the token of a request. The error is ErrNoCredentials,
+// ErrCredentials, or that of a throttled address.
+func (g *gate) present(r *http.Request) (token string, err error) {
 	token, n := credentials(r.Header, g.cfg.XAPIKey)
 	switch n {
 	case presentedNone:
-		return "", from, ErrNoCredentials
+		return "", ErrNoCredentials
 	case presentedMany:
-		return "", from, ErrCredentials
+		return "", ErrCredentials
 	}
-	from = ClientAddr(r, g.cfg.TrustedProxies)
 	if t := g.cfg.Throttle; !t.idle() {
-		if wait := t.Wait(from, token, g.cfg.Now()); wait > 0 {
-			return "", from, throttled(wait)
+		if wait := t.Wait(g.addr(r), token, g.cfg.Now()); wait > 0 {
+			return "", throttled(wait)
 		}
 	}
-	return token, from, nil
+	return token, nil
 }
+
+func (g *gate) addr(r *http.Request) netip.Addr { return ClientAddr(r, g.cfg.TrustedProxies) }
 
 func throttled(wait time.Duration) error {
 	p := classify(ErrThrottled, time.Time{})
@@ -92,19 +93,20 @@ func throttled(wait time.Duration) error {
 }
 
 // failed counts a failed attempt, if that is what err says.
-func (g *gate) failed(err error, token string, from netip.Addr) {
+func (g *gate) failed(err error, token string, r *http.Request) {
 	if errors.Is(err, saccount.ErrUnauthenticated) {
-		g.cfg.Throttle.Failed(from, token, g.cfg.Now())
+		g.cfg.Throttle.Failed(g.addr(r), token, g.cfg.Now())
 	}
 }
 
 // serveFixed is the short way: one call of the Service does it all.
-func (h *handler) serveFixed(w http.ResponseWriter, r *http.Request, token string, from netip.Addr) {
+func (h *handler) serveFixed(w http.ResponseWriter, r *http.Request, token string) {
 	g := h.gate
 	ctx := r.Context()
+	from := func() netip.Addr { return g.addr(r) }
 	p, d, err := g.svc.AuthenticateAndCharge(ctx, token, from, saccount.Charge{Amount: g.cfg.Cost.fixed})
 	if err != nil && p.IsZero() {
-		g.failed(err, token, from)
+		g.failed(err, token, r)
 		g.refuse(w, r, err)
 		return
 	}

@@ -86,15 +86,17 @@ var errMalformed = &AuthError{Reason: string(reasonMalformed)}
 // means that the store could not be asked: refuse the request, but not as if
 // the token were wrong.
 func (s *Service) Authenticate(ctx context.Context, token string, from netip.Addr) (Principal, error) {
-	c, _, err := s.authenticate(ctx, token, from)
+	c, _, err := s.authenticate(ctx, token, func() netip.Addr { return from })
 	return Principal{c}, err
 }
 
 // AuthenticateAndCharge is Authenticate and, where that goes well, Charge, for
-// a request whose cost is known: a little cheaper than the two in turn. The
-// Principal is set whenever the token was good, also where err or the Decision
-// speaks of the charge. Errors are those of both.
-func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from netip.Addr, c Charge) (p Principal, d quota.Decision, err error) {
+// a request whose cost is known: a little cheaper than the two in turn. from
+// tells the address where that matters (the key has an allowlist, or its use is
+// to be noted), at most once; nil: it is not known. The Principal is set whenever
+// the token was good, also where err or the Decision speaks of the charge.
+// Errors are those of both.
+func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from func() netip.Addr, c Charge) (p Principal, d quota.Decision, err error) {
 	var now time.Time
 	if p.c, now, err = s.authenticate(ctx, token, from); err != nil {
 		return p, d, err
@@ -105,7 +107,8 @@ func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from 
 	return p, d, err
 }
 
-func (s *Service) authenticate(ctx context.Context, token string, from netip.Addr) (*cred, time.Time, error) {
+// authenticate calls from and keeps it not: a closure that is given costs nothing.
+func (s *Service) authenticate(ctx context.Context, token string, from func() netip.Addr) (*cred, time.Time, error) {
 	var now time.Time
 	p, err := apikey.Parse(token, s.prefix)
 	if err != nil {
@@ -150,17 +153,22 @@ func (s *Service) authenticate(ctx context.Context, token string, from netip.Add
 		}
 		return nil, now, &AuthError{Reason: string(why), KeyID: e.id()}
 	}
-	if e.guarded && !allowed(e.about.allowFrom, from) {
+	note := now.Unix()-e.noted.Load() >= touchSeconds || e.noted.Load() > now.Unix()
+	var addr netip.Addr
+	if (note || e.guarded) && from != nil {
+		addr = from()
+	}
+	if e.guarded && !allowed(e.about.allowFrom, addr) {
 		s.refuse(ctx, e, quota.ReasonAddress, now)
-		return nil, now, &AddressError{KeyID: e.id(), Addr: from}
+		return nil, now, &AddressError{KeyID: e.id(), Addr: addr}
 	}
 	if e.paced {
 		if err := s.allow(ctx, e, now); err != nil {
 			return nil, now, err
 		}
 	}
-	if sec := now.Unix(); sec-e.noted.Load() >= touchSeconds || e.noted.Load() > sec {
-		s.used.note(e, now, from)
+	if note {
+		s.used.note(e, now, addr)
 	}
 	if old && e.rehashed.CompareAndSwap(false, true) {
 		s.rehash(ctx, e.org.id, e.id(), c.serial, s.hasher.Hash(p))

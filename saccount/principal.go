@@ -249,9 +249,26 @@ func (s *Service) Refund(ctx context.Context, org string, r Refund) (quota.Decis
 
 type contextKey struct{}
 
+// carrier is context.WithValue in half the room: every request has one.
+type carrier struct {
+	context.Context
+	c *cred
+}
+
+// Value gives the Principal under its key and the parent's values under others.
+func (c *carrier) Value(key any) any {
+	if _, ok := key.(contextKey); ok {
+		return Principal{c.c}
+	}
+	return c.Context.Value(key)
+}
+
+// String names the context as those of package context do.
+func (c *carrier) String() string { return fmt.Sprintf("%v.WithPrincipal(%s)", c.Context, Principal{c.c}) }
+
 // NewContext is a context that carries the Principal to handlers.
 func NewContext(ctx context.Context, p Principal) context.Context {
-	return context.WithValue(ctx, contextKey{}, p)
+	return &carrier{ctx, p.c}
 }
 
 // FromContext is the Principal that NewContext put there; ok is false where

@@ -182,7 +182,7 @@ func (w *world) enterAndCharge() {
 	g := &guest{caller: caller{n, t.serial}}
 	id, amount, _ := w.operation(g, quota.VerbCharge)
 	w.op("authenticate_and_charge %s token %d id %q amount %d", n.sub.name, t.serial, id, amount)
-	p, d, err := w.svc.AuthenticateAndCharge(w.ctx, t.text, from, saccount.Charge{ID: id, Amount: quota.Credits(amount)})
+	p, d, err := w.svc.AuthenticateAndCharge(w.ctx, t.text, func() netip.Addr { return from }, saccount.Charge{ID: id, Amount: quota.Credits(amount)})
 	want := w.m.authenticate(n, t.serial, inside)
 	if want != "ok" {
 		w.same(want, authOf(err))
