@@ -27,6 +27,7 @@ var may = map[string][]string{
 	"store":                 {"saccount"},
 	"store/memstore":        {"quota", "usage", "saccount", "store"},
 	"store/boltstore":       {"quota", "usage", "saccount", "store", "go.etcd.io/bbolt"},
+	"store/pgstore":         {"quota", "usage", "saccount", "store", "github.com/jmoiron/sqlx", "github.com/lib/pq"},
 	"store/storetest":       {"apikey", "quota", "usage", "saccount", "store"},
 	"middleware":            {"apikey", "quota", "usage", "saccount"},
 }

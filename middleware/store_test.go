@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -57,7 +58,7 @@ func (s *sick) wrong() trouble {
 }
 
 func (s *sick) Apply(ctx context.Context, ops []*quota.Op) error {
-	if v := s.verb.Load(); v != 0 && ops[0].Verb != quota.Verb(v) {
+	if v := quota.Verb(s.verb.Load()); v != 0 && !slices.ContainsFunc(ops, func(o *quota.Op) bool { return o.Verb == v }) {
 		return s.Store.Apply(ctx, ops)
 	}
 	switch s.wrong() {

@@ -31,6 +31,10 @@ type Book struct {
 	// raised in the same step as every change of a limit, status, expiry or
 	// secret.
 	Settings int64
+	// Elsewhere counts the open reservations that the backend has not brought
+	// into memory; it brings each by RestoreReceipt before its end or its
+	// settlement is asked for. 0 where all are in memory.
+	Elsewhere int
 
 	org      string
 	load     Loader
@@ -53,6 +57,9 @@ func NewBook(org string, load Loader) *Book {
 
 // Org is the organization whose Book this is.
 func (b *Book) Org() string { return b.org }
+
+// OpenHolds is how many reservations are open, in memory and elsewhere.
+func (b *Book) OpenHolds() int { return b.open + b.Elsewhere }
 
 // Rows is how many counters are in memory.
 func (b *Book) Rows() int { return b.rows }
@@ -365,14 +372,15 @@ func (b *Book) limit(sub *subject, e *Entry, k *block) (*Row, error) {
 	return r, b.inherit(r)
 }
 
-// maxFormer bounds the earlier periods whose alerts are looked for.
-const maxFormer = 32
+// MaxFormer bounds the earlier periods of a limit whose alerts are looked for
+// when its counter is opened.
+const MaxFormer = 32
 
 // inherit notes with a fresh counter what alerted in the window that began at
 // the same instant, under the numbers that the limit had before: a threshold
 // alerts once in it, however often its period is set anew.
 func (b *Book) inherit(r *Row) error {
-	for n := r.in.number - 1; n > 0 && r.in.number-n <= maxFormer; n-- {
+	for n := r.in.number - 1; n > 0 && r.in.number-n <= MaxFormer; n-- {
 		old, err := b.row(r.of, r.in.name, n, r.start)
 		if err != nil {
 			return err

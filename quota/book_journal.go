@@ -190,6 +190,12 @@ func (b *Book) ForgetReceipt(id string) {
 	}
 }
 
+// Holds reports whether the id's reservation is open and in memory.
+func (b *Book) Holds(id string) bool {
+	r := b.receipts[id]
+	return r != nil && r.Hold == HoldOpen
+}
+
 // Receipts visits the receipts in memory, in no order.
 func (b *Book) Receipts(fn func(*Receipt)) {
 	for _, r := range b.receipts {

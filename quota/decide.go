@@ -110,7 +110,7 @@ func (b *Book) admit(op *Op) error {
 		res.Outcome = Stale
 		return nil
 	}
-	if op.Verb == VerbReserve && b.open >= MaxHolds {
+	if op.Verb == VerbReserve && b.OpenHolds() >= MaxHolds {
 		res.Outcome = Full
 		return nil
 	}

@@ -78,8 +78,9 @@ func (g *group) do(ctx context.Context, c *call) (kept bool, err error) {
 		g.mu.Unlock()
 		return false, fmt.Errorf("quota: %s: %w", c.op.Verb, ErrClosed)
 	}
-	if !g.busy {
-		g.busy = true
+	alone := !g.busy
+	g.busy = true
+	if alone && ctx.Done() == nil {
 		g.mu.Unlock()
 		err := g.apply(c.one[:])
 		g.handOver()
@@ -96,6 +97,9 @@ func (g *group) do(ctx context.Context, c *call) (kept bool, err error) {
 	}
 	b.calls = append(b.calls, c)
 	g.mu.Unlock()
+	if alone {
+		go g.run() // the store may take longer than the caller has time
+	}
 	if ctx.Done() == nil {
 		<-b.ready
 		return false, b.err

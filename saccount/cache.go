@@ -101,3 +101,10 @@ func (g *generations) raise(org string) {
 	g.all.Add(1)
 	g.of(org).Add(1)
 }
+
+func (g *generations) raiseAll() {
+	g.all.Add(1)
+	for i := range g.n {
+		g.n[i].Add(1)
+	}
+}

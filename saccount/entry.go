@@ -111,9 +111,10 @@ const (
 func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error) {
 	at := keyID([]byte(id))
 	old, ok := s.keys.get(at.hash(), at)
-	if ok && !sure && old.fresh() {
+	if ok && !sure && old.fresh() && s.watch.sees() {
 		return old, nil
 	}
+	s.watch.begin()
 	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
 	if err == nil {
 		s.keys.put(at.hash(), at, e)
@@ -125,9 +126,10 @@ func (s *Service) member(ctx context.Context, org, id string, sure bool) (*entry
 	at := place{KindMember, org, id}
 	hash := at.hash(s.members.seed)
 	old, ok := s.members.get(hash, at)
-	if ok && !sure && old.fresh() {
+	if ok && !sure && old.fresh() && s.watch.sees() {
 		return old, nil
 	}
+	s.watch.begin()
 	e, err := s.load(ctx, org, KindMember, id, old, sure)
 	if err == nil {
 		s.members.put(hash, at, e)

@@ -264,7 +264,9 @@ func (c *carrier) Value(key any) any {
 }
 
 // String names the context as those of package context do.
-func (c *carrier) String() string { return fmt.Sprintf("%v.WithPrincipal(%s)", c.Context, Principal{c.c}) }
+func (c *carrier) String() string {
+	return fmt.Sprintf("%v.WithPrincipal(%s)", c.Context, Principal{c.c})
+}
 
 // NewContext is a context that carries the Principal to handlers.
 func NewContext(ctx context.Context, p Principal) context.Context {

@@ -44,10 +44,13 @@ type Config struct {
 	MaxKeyLife time.Duration
 	// CacheSize bounds the verified keys kept in memory. Zero is
 	// DefaultCacheSize; negative is none: each authentication reads the store.
+	// On a store that several processes share, what another process does to a
+	// key reaches those kept here within BlindAfter; with none kept, at once.
 	CacheSize int
 	// Logger hears of what goes wrong behind a call that went well. Nil discards.
 	Logger *slog.Logger
-	// Now is the clock. Nil is time.Now.
+	// Now is the clock. Nil is the store's, where it has one that all its
+	// processes share, else time.Now.
 	Now func() time.Time
 	// Rand makes ids and secrets. Nil is crypto/rand; anything else is for tests.
 	Rand io.Reader
@@ -73,6 +76,7 @@ type Service struct {
 	views   *cache[place, *view]
 	sets    *cache[string, *quota.LimitSet]
 	gens    generations
+	watch   *watch // nil where no other process writes to the store
 	used    *uses
 	closed  atomic.Bool
 	closing sync.Once
@@ -130,8 +134,14 @@ func New(store Store, cfg Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if c, ok := store.(Clock); ok && s.now == nil {
+		s.now = c.Now
+	}
 	if s.now == nil {
 		s.now = new(clock).now
+	}
+	if cfg.CacheSize > 0 {
+		s.watch = newWatch(store, &s.gens)
 	}
 	if s.random == nil {
 		s.random = rand.Reader
@@ -147,6 +157,7 @@ func (s *Service) Close() error {
 	var err error
 	s.closing.Do(func() {
 		s.closed.Store(true)
+		s.watch.close()
 		err = s.used.close()
 		if e := s.ledger.Close(); err == nil {
 			err = e

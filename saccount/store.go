@@ -44,6 +44,24 @@ type Store interface {
 	Purge(ctx context.Context, p Purge) (dropped int, err error)
 }
 
+// Clock is implemented by a Store that has a time which all its processes
+// share, such as a database server's: a Service goes by it unless its Config
+// names a clock.
+type Clock interface {
+	Now() time.Time
+}
+
+// Shared is implemented by a Store that other processes write to: a Service
+// asks it for what they changed, and keeps no key in memory for longer than it
+// gets answers. Safe for concurrent use.
+type Shared interface {
+	// Changes gives the number of the last Write of the whole store, and the
+	// organizations of every Write after number after; of none where after is 0.
+	// A Write has its number when it returns, and numbers come into sight in
+	// their order.
+	Changes(ctx context.Context, after int64) (last int64, orgs []string, err error)
+}
+
 // Touch says that a key was used.
 type Touch struct {
 	Org string

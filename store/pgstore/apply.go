@@ -1,0 +1,611 @@
+package pgstore
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// contention is how many batches lock an organization first after another
+// process was met.
+const contention = 16
+
+// Apply implements quota.Store. The Ops are decided here, on the rows as this
+// process last left them, and written by one statement, each organization's
+// where its version is still that of the rows. Where another process has moved
+// it, its row is locked, read and decided on again. What the server says was
+// lost on the way is found out by the batch's token. It ends within
+// Config.Timeout; an error means that nobody knows what was done.
+func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
+	ctx, end, err := s.begin(ctx, "apply")
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := s.take(ctx); err != nil {
+		return fmt.Errorf("pgstore: apply: not begun: %w", err)
+	}
+	defer s.give()
+	if err := s.apply(ctx, ops); err != nil {
+		return fmt.Errorf("pgstore: apply: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) apply(ctx context.Context, ops []*quota.Op) error {
+	s.batch++
+	s.drop()
+	books, err := s.sort(ops)
+	if err != nil {
+		return err
+	}
+	defer s.left(books)
+	var calm, busy []*book
+	for _, b := range books {
+		if b.contended > 0 {
+			busy = append(busy, b)
+		} else {
+			calm = append(calm, b)
+		}
+	}
+	var sent []int64 // tokens of what may or may not have been committed
+	if len(calm) > 0 {
+		moved, token, err := s.calm(ctx, calm)
+		switch {
+		case err == nil:
+			for _, b := range moved {
+				b.contended = contention
+			}
+			busy = append(busy, moved...)
+		case again(err):
+			s.cfg.Logger.Debug("pgstore: a batch is looked after", "error", err)
+			if token != 0 {
+				sent = append(sent, token)
+			}
+			for _, b := range calm {
+				b.void()
+			}
+			// Those whose fate is open come apart from the others: the token says
+			// which of them were written by their place in that batch.
+			if err := s.settle(ctx, calm, sent); err != nil {
+				return err
+			}
+		default:
+			for _, b := range calm {
+				b.void()
+			}
+			return err
+		}
+	}
+	if len(busy) == 0 {
+		return nil
+	}
+	slices.SortFunc(busy, func(a, b *book) int { return cmp.Compare(a.id, b.id) })
+	return s.settle(ctx, busy, nil)
+}
+
+// sort gives the books of a batch, in the order of their names, with their Ops.
+func (s *Store) sort(ops []*quota.Op) ([]*book, error) {
+	var books []*book
+	var last *book
+	for _, op := range ops {
+		if err := checkOp(op); err != nil {
+			op.Result = quota.Result{Figures: op.Result.Figures[:0], Err: fmt.Errorf("pgstore: apply: %w", err)}
+			continue
+		}
+		if last == nil || last.id != op.Org {
+			last = s.book(op.Org)
+			if last.batch != s.batch {
+				last.batch, last.ops = s.batch, last.ops[:0]
+				books = append(books, last)
+			}
+		}
+		last.ops = append(last.ops, op)
+	}
+	slices.SortFunc(books, func(a, b *book) int { return cmp.Compare(a.id, b.id) })
+	return books, nil
+}
+
+func (s *Store) book(org string) *book {
+	b := s.books[org]
+	if b == nil {
+		b = s.newBook(org)
+		s.books[org] = b
+	}
+	return b
+}
+
+// drop forgets the books that other calls have moved.
+func (s *Store) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for org := range s.later {
+		if b := s.books[org]; b != nil {
+			b.void()
+			s.rows, b.rows = s.rows-b.rows, 0
+		}
+	}
+	clear(s.later)
+}
+
+// void empties a book: what it held is not known to be so.
+func (b *book) void() { b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never }
+
+// left ends a batch: memory stays bounded.
+func (s *Store) left(books []*book) {
+	for _, b := range books {
+		clear(b.ops)
+		b.ops, b.read, b.err = b.ops[:0], reader{}, nil
+		n := b.Rows()
+		s.rows += n - b.rows
+		b.rows = n
+	}
+	if s.rows <= s.cfg.MaxRows && len(s.books) <= s.cfg.MaxRows {
+		return
+	}
+	goal := s.cfg.MaxRows - s.cfg.MaxRows/8
+	for org, b := range s.books {
+		if s.rows <= goal && len(s.books) <= goal {
+			return
+		}
+		if b.batch+1024 < s.batch {
+			s.rows -= b.rows
+			delete(s.books, org)
+			continue
+		}
+		b.Evict(max(0, b.rows-(s.rows-goal)))
+		n := b.Rows()
+		s.rows += n - b.rows
+		b.rows = n
+	}
+}
+
+// token names a batch: by chance, and never 0.
+func token() int64 { return rand.Int64N(1<<63-1) + 1 }
+
+// calm decides without a lock and writes what no other process has moved. The
+// others' books are void, and their Ops are to be decided again. On an error
+// all are open: token names the batch where it may have been committed.
+func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent int64, err error) {
+	rd := reader{ctx: ctx, q: s.db.DB}
+	if err := s.fill(rd, books); err != nil {
+		return nil, 0, err
+	}
+	if err := s.decide(rd, books); err != nil {
+		return nil, 0, err
+	}
+	p := gather(books)
+	if p.rare() {
+		return s.calmly(ctx, books, p)
+	}
+	id := int64(0)
+	if p.writes() {
+		id = token()
+	}
+	ok, err := s.post(ctx, rd, p, id)
+	if err != nil {
+		if sure(err) {
+			id = 0
+		}
+		return nil, id, err
+	}
+	for i, b := range books {
+		if ok[i] {
+			b.saved(&p.changes[i])
+		} else {
+			b.void()
+			moved = append(moved, b)
+		}
+	}
+	return moved, 0, nil
+}
+
+// calmly is the end of calm for a batch with more than counters and receipts.
+func (s *Store) calmly(ctx context.Context, books []*book, p *posting) (moved []*book, sent int64, err error) {
+	t, err := s.tx(ctx, readCommitted)
+	if err != nil {
+		return nil, 0, err
+	}
+	id := token()
+	ok, err := s.post(ctx, reader{ctx, t.Tx, t.undo}, p, id)
+	if err == nil && slices.Contains(ok, false) {
+		t.end(ctx, nil)
+		for _, b := range books {
+			b.void()
+		}
+		return books, 0, nil
+	}
+	if err == nil {
+		err = s.postRare(ctx, t, p)
+	}
+	if err != nil {
+		t.end(ctx, err)
+		return nil, 0, err
+	}
+	if err := t.commit(ctx); err != nil {
+		if sure(err) {
+			id = 0
+		}
+		return nil, id, err
+	}
+	for i, b := range books {
+		b.saved(&p.changes[i])
+	}
+	return nil, 0, nil
+}
+
+// settle decides under the organizations' locks, again and again while the
+// server is away. sent are tokens under which the books' Ops may have been
+// committed already: then their Results stand.
+func (s *Store) settle(ctx context.Context, books []*book, sent []int64) error {
+	err := s.persist(ctx, "apply", func() error {
+		id, err := s.locked(ctx, books, sent)
+		if id != 0 {
+			sent = append(sent, id)
+		}
+		return err
+	})
+	if err != nil {
+		for _, b := range books {
+			b.void()
+		}
+	}
+	return err
+}
+
+func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure int64, err error) {
+	for _, b := range books {
+		b.view = newView()
+	}
+	if err := s.ensure(ctx, books); err != nil {
+		return 0, err
+	}
+	t, err := s.tx(ctx, readCommitted)
+	if err != nil {
+		return 0, err
+	}
+	done := false
+	defer func() {
+		if !done {
+			for _, b := range books {
+				b.void()
+			}
+			t.end(ctx, err)
+		}
+	}()
+	rd := reader{ctx, t.Tx, t.undo}
+	if err := s.states(rd, books, s.sql.lock); err != nil {
+		return 0, err
+	}
+	if len(sent) > 0 {
+		// Whoever sent them is through: it held these locks, or is after us and
+		// finds another version.
+		was, err := s.posted(rd, sent, len(books))
+		if err != nil {
+			return 0, err
+		}
+		if was != nil {
+			rest := make([]*book, 0, len(books))
+			for i, b := range books {
+				b.void()
+				if !was[i] {
+					rest = append(rest, b)
+				}
+			}
+			done = true
+			if err := t.commit(ctx); err != nil && !again(err) { // nothing was written
+				return 0, err
+			}
+			if len(rest) == 0 {
+				return 0, nil
+			}
+			return 0, s.settle(ctx, rest, nil)
+		}
+	}
+	if err := s.ahead(rd, books); err != nil {
+		return 0, err
+	}
+	if err := s.decide(rd, books); err != nil {
+		return 0, err
+	}
+	p := gather(books)
+	if len(sent) > 0 {
+		p.fence() // what was sent and never came may still come: let it find another version
+	}
+	id := token()
+	if p.writes() {
+		ok, err := s.post(ctx, rd, p, id)
+		if err == nil && slices.Contains(ok, false) {
+			err = fmt.Errorf("%w: an organization moved under its lock", quota.ErrCorrupt)
+		}
+		if err == nil && p.rare() {
+			err = s.postRare(ctx, t, p)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	done = true
+	if err := t.commit(ctx); err != nil {
+		for _, b := range books {
+			b.void()
+		}
+		if sure(err) || !p.writes() {
+			id = 0
+		}
+		return id, err
+	}
+	for i, b := range books {
+		b.saved(&p.changes[i])
+		b.contended = max(0, b.contended-1)
+	}
+	return 0, nil
+}
+
+// posted says which of the books one of the tokens' batches wrote; nil: none
+// of the batches was committed.
+func (s *Store) posted(rd reader, tokens []int64, n int) ([]bool, error) {
+	var a ints
+	for _, t := range tokens {
+		a.add(t)
+	}
+	type found struct {
+		token int64
+		orgs  string
+	}
+	var got []found
+	err := rd.each(s, s.sql.posted, []any{a.String()}, func(rows *sql.Rows) error {
+		var f found
+		if err := rows.Scan(&f.token, &f.orgs); err != nil {
+			return err
+		}
+		got = append(got, f)
+		return nil
+	})
+	if err != nil || len(got) == 0 {
+		return nil, err
+	}
+	was := make([]bool, n)
+	for _, f := range got {
+		for part := range strings.SplitSeq(f.orgs, ",") {
+			i, err := strconv.Atoi(part)
+			if err != nil || i < 1 || i > n {
+				return nil, fmt.Errorf("%w: batch %d names place %q", quota.ErrCorrupt, f.token, part)
+			}
+			was[i-1] = true
+		}
+	}
+	return was, nil
+}
+
+// ensure makes the rows of organizations that have none: before any lock.
+func (s *Store) ensure(ctx context.Context, books []*book) error {
+	var org texts
+	for _, b := range books {
+		if b.version < 0 {
+			org.add(b.id)
+		}
+	}
+	if len(org.b) == 0 {
+		return nil
+	}
+	_, err := s.exec(ctx, s.db.DB, nil, s.sql.ensure, org.String())
+	return err
+}
+
+// fill reads what is not in memory, without a lock: a version that is still
+// the same when it is written says that nothing moved in between.
+func (s *Store) fill(rd reader, books []*book) error {
+	var empty []*book
+	for _, b := range books {
+		b.view.reset()
+		if b.version < 0 {
+			empty = append(empty, b)
+		}
+	}
+	if len(empty) > 0 {
+		if err := s.states(rd, empty, s.sql.state); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(empty, func(b *book) bool { return b.version < 0 }) {
+			if err := s.ensure(rd.ctx, empty); err != nil {
+				return err
+			}
+			if err := s.states(rd, empty, s.sql.state); err != nil {
+				return err
+			}
+		}
+	}
+	return s.ahead(rd, books)
+}
+
+// states reads the organizations' rows. A book that is not at its
+// organization's version is emptied.
+func (s *Store) states(rd reader, books []*book, text string) error {
+	var org texts
+	for _, b := range books {
+		org.add(b.id)
+	}
+	type found struct {
+		org                            string
+		version, settings, hold, audit int64
+	}
+	var got []found
+	err := rd.each(s, text, []any{org.String()}, func(rows *sql.Rows) error {
+		var f found
+		var a, b sql.NullString
+		if err := rows.Scan(&f.org, &f.version, &f.settings, &f.hold, &f.audit, &a, &b); err != nil {
+			return err
+		}
+		got = append(got, f)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, f := range got {
+		i, ok := slices.BinarySearchFunc(books, f.org, func(b *book, org string) int { return cmp.Compare(b.id, org) })
+		if !ok {
+			return fmt.Errorf("%w: organization %q was not asked for", quota.ErrCorrupt, f.org)
+		}
+		b := books[i]
+		if b.version == f.version {
+			continue
+		}
+		if b.version >= 0 {
+			b.contended = contention
+		}
+		b.void()
+		b.version, b.Settings, b.Elsewhere = f.version, f.settings, int(f.hold)
+		if f.hold > 0 {
+			b.soon = -never // all are to be asked for
+		}
+	}
+	return nil
+}
+
+// decide applies the Ops to their books.
+func (s *Store) decide(rd reader, books []*book) error {
+	for _, b := range books {
+		b.read, b.err = rd, nil
+		b.Begin()
+		for _, op := range b.ops {
+			b.Apply(op)
+		}
+		b.read = reader{}
+		if b.err != nil && !errors.Is(b.err, quota.ErrCorrupt) {
+			for _, x := range books {
+				x.void()
+			}
+			return b.err
+		}
+	}
+	return nil
+}
+
+// saved notes that what was gathered of a book is stored.
+func (b *book) saved(c *changes) {
+	if c.writes {
+		b.version++
+	}
+	for _, r := range c.Receipts {
+		b.ForgetReceipt(r.ID)
+	}
+	b.TakeAlerts()
+}
+
+func (v *view) reset() {
+	if len(v.counters)+len(v.openings)+len(v.receipts)+len(v.buckets) > 0 {
+		*v = *newView()
+	}
+}
+
+// Outbox implements quota.Store.
+func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
+	ctx, end, err := s.begin(ctx, "outbox")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var out []quota.Alert
+	err = s.read(ctx, "outbox", func() error {
+		var got []quota.Alert
+		err := s.each(ctx, s.db.DB, nil, s.sql.outbox, []any{after, max(n, 0)}, func(rows *sql.Rows) error {
+			var a quota.Alert
+			err := rows.Scan(&a.Seq, &a.Org, &a.Subject, &a.Limit, &a.Start, &a.End, &a.Threshold, &a.Max, &a.Used, &a.Overage, &a.At)
+			got = append(got, a)
+			return err
+		})
+		if err == nil {
+			out = got
+		}
+		return err
+	})
+	return out, err
+}
+
+// read is persist for what changes nothing, with the call's name in its error.
+func (s *Store) read(ctx context.Context, verb string, try func() error) error {
+	if err := s.persist(ctx, verb, try); err != nil {
+		return fmt.Errorf("pgstore: %s: %w", verb, err)
+	}
+	return nil
+}
+
+// Peek implements quota.Store, on one snapshot of the server.
+func (s *Store) Peek(ctx context.Context, org string, levels []*quota.Level, at int64) (out []quota.Figure, err error) {
+	ctx, end, err := s.begin(ctx, "peek")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	op := &quota.Op{Org: org, Levels: levels, At: at}
+	if err := checkOp(op); err != nil {
+		return nil, fmt.Errorf("pgstore: peek: %w", err)
+	}
+	err = s.read(ctx, "peek", func() error {
+		t, err := s.tx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		got, err := s.peek(reader{ctx, t.Tx, t.undo}, op)
+		t.end(ctx, err)
+		if err == nil {
+			out = got
+		}
+		return err
+	})
+	return out, err
+}
+
+func (s *Store) peek(rd reader, op *quota.Op) ([]quota.Figure, error) {
+	b := s.newBook(op.Org)
+	b.ops, b.read = []*quota.Op{op}, rd
+	if err := s.states(rd, []*book{b}, s.sql.state); err != nil {
+		return nil, err
+	}
+	if err := s.ahead(rd, []*book{b}); err != nil {
+		return nil, err
+	}
+	if b.Elsewhere > 0 && b.view.held() {
+		// A window that is not there yet is shown with what reservations hold of
+		// it: which of them are over, only they can tell.
+		open, err := s.scanReceipts(rd, "SELECT 0, "+strings.TrimPrefix(s.sql.open, "SELECT "), []any{op.Org})
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range open {
+			b.bring(f.r)
+		}
+	}
+	out, err := b.Peek(op.Levels, op.At)
+	if b.err != nil {
+		err = b.err
+	}
+	return out, err
+}
+
+// held reports whether a bucket that was read ahead holds anything.
+func (v *view) held() bool {
+	for _, sp := range v.buckets {
+		for _, rows := range sp.rows {
+			for i := range rows {
+				if rows[i].c.Held != 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+var _ saccount.Store = (*Store)(nil)

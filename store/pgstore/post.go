@@ -1,0 +1,183 @@
+package pgstore
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/keypurse/keypurse/quota"
+)
+
+// posting is what a batch changed, as the parameters of the statement that
+// writes it.
+type posting struct {
+	books   []*book
+	changes []changes
+
+	org                                                       texts
+	version, writing, holds                                   ints
+	at, number, start, used, held, overage, requests, maximum ints
+	ends                                                      ints
+	subject, series, rareText                                 texts
+	rat, keep, expires                                        ints
+	id                                                        texts
+	body                                                      blobs
+	alerts, openings                                          int
+}
+
+type changes struct {
+	quota.Changes
+	writes bool
+}
+
+func gather(books []*book) *posting {
+	p := &posting{books: books, changes: make([]changes, len(books))}
+	var room []byte
+	for i, b := range books {
+		c := &p.changes[i]
+		c.Changes = b.Changes()
+		c.writes = !c.Empty()
+		at := int64(i + 1)
+		for _, r := range c.Rows {
+			id, k := r.ID(), r.Counter()
+			p.at.add(at)
+			p.subject.add(string(id.Subject))
+			p.number.add(int64(id.Number))
+			p.series.add(id.Series)
+			p.start.add(id.Start)
+			p.used.add(int64(k.Used))
+			p.held.add(int64(k.Held))
+			p.overage.add(int64(k.Overage))
+			p.requests.add(k.Requests)
+			p.maximum.add(int64(k.Max))
+			p.ends.add(k.End)
+			room = appendRare(room[:0], &k)
+			p.rareText.add(string(room))
+		}
+		for _, r := range c.Receipts {
+			p.rat.add(at)
+			p.id.add(r.ID)
+			p.keep.add(r.Keep)
+			if r.Hold == quota.HoldOpen {
+				p.expires.add(r.Expires)
+			} else {
+				p.expires.none()
+			}
+			room = quota.AppendReceipt(room[:0], r)
+			p.body.add(room)
+		}
+		p.alerts += len(c.Alerts)
+		p.openings += len(c.Openings)
+	}
+	return p
+}
+
+// rare reports whether there is more than counters and receipts.
+func (p *posting) rare() bool { return p.alerts > 0 || p.openings > 0 }
+
+func (p *posting) writes() bool {
+	for i := range p.changes {
+		if p.changes[i].writes {
+			return true
+		}
+	}
+	return false
+}
+
+// fence makes every organization move.
+func (p *posting) fence() {
+	for i := range p.changes {
+		p.changes[i].writes = true
+	}
+}
+
+// post writes the counters and receipts of those organizations that did not
+// move, and says which. Where nothing is to be written it only looks.
+func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([]bool, error) {
+	for i, b := range p.books {
+		p.org.add(b.id)
+		p.version.add(b.version)
+		w := int64(0)
+		if p.changes[i].writes {
+			w = 1
+		}
+		p.writing.add(w)
+		p.holds.add(int64(b.OpenHolds()))
+	}
+	text, args := s.sql.check, []any{p.org.String(), p.version.String()}
+	if p.writes() {
+		text = s.sql.post
+		args = append(args, p.writing.String(), p.holds.String(), token,
+			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
+			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(),
+			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String())
+	}
+	var got []int
+	err := rd.each(s, text, args, func(rows *sql.Rows) error {
+		var i int
+		var err error
+		if text == s.sql.check {
+			err = rows.Scan(&i)
+		} else {
+			var set sql.NullString
+			err = rows.Scan(&i, &set)
+		}
+		got = append(got, i)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	ok := make([]bool, len(p.books))
+	for _, i := range got {
+		ok[i-1] = true
+	}
+	return ok, nil
+}
+
+// postRare writes alerts and openings, in the transaction that wrote the rest.
+func (s *Store) postRare(ctx context.Context, t *tx, p *posting) error {
+	if p.openings > 0 {
+		var org, sub texts
+		var body blobs
+		for i, b := range p.books {
+			for x, list := range p.changes[i].Openings {
+				org.add(b.id)
+				sub.add(string(x))
+				body.add(quota.AppendOpenings(nil, list))
+			}
+		}
+		if _, err := t.exec(ctx, s.sql.putOpenings, org.String(), sub.String(), body.String()); err != nil {
+			return err
+		}
+	}
+	if p.alerts == 0 {
+		return nil
+	}
+	var last int64
+	err := t.each(ctx, s.sql.alertNumber, []any{p.alerts}, func(rows *sql.Rows) error { return rows.Scan(&last) })
+	if err != nil {
+		return err
+	}
+	var org, sub, limit texts
+	var seq, start, ends, threshold, maximum, used, overage, at ints
+	n := last - int64(p.alerts)
+	for i := range p.changes {
+		for _, a := range p.changes[i].Alerts {
+			n++
+			seq.add(n)
+			org.add(a.Org)
+			sub.add(string(a.Subject))
+			limit.add(a.Limit)
+			start.add(a.Start)
+			ends.add(a.End)
+			threshold.add(int64(a.Threshold))
+			maximum.add(int64(a.Max))
+			used.add(int64(a.Used))
+			overage.add(int64(a.Overage))
+			at.add(a.At)
+		}
+	}
+	_, err = t.exec(ctx, s.sql.putAlerts, seq.String(), org.String(), sub.String(), limit.String(), start.String(), ends.String(),
+		threshold.String(), maximum.String(), used.String(), overage.String(), at.String())
+	return err
+}

@@ -1,0 +1,154 @@
+package pgstore
+
+import "strings"
+
+// statements are the texts of all that is asked, for one schema.
+type statements struct {
+	ensure, lock, state, post, check         string
+	receipts, due, soon, open                string
+	counters, openings, buckets              string
+	putAlerts, putOpenings, alertNumber      string
+	posted                                   string
+	outbox                                   string
+	records, names, keyIDs                   string
+	putRecords, putAudit, change, wrote      string
+	lookup, audit, touch                     string
+	usage, foldable, dropBuckets             string
+	purgeReceipts, purgeAlerts               string
+	windows, dropWindows, bump, purgeBatches string
+	changed, list, putDays                   string
+}
+
+// counterColumns are in the order of scanCounter.
+const counterColumns = `c.subject, c.number, c.series, c.start, c.used, c.held, c.overage, c.requests, c.max, c.ends, c.rare`
+
+// recordColumns are in the order of scanRecord.
+const recordColumns = `.org, R.kind, R.id, R.parent, R.name, R.disabled, R.created, R.deleted, R.expires, R.labels::text, R.revision, R.data`
+
+func columns(of string) string { return of + strings.ReplaceAll(recordColumns, "R.", of+".") }
+
+// texts4 writes the statements for a schema, whose name needs no quoting but
+// gets it. $s. stands for it.
+func texts4(schema string) statements {
+	in := func(text string) string { return strings.ReplaceAll(text, "$s.", `"`+schema+`".`) }
+	// What the batch does is durable before it is answered, whatever the
+	// default of the server, the database, the role or the pool. It is never
+	// lowered: remote_apply stays.
+	const durable = `CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN '' ELSE set_config('synchronous_commit', 'on', true) END`
+	return statements{
+		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
+		// A writer that holds a row and is not heard of any more lets go of it.
+		lock: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true)
+FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
+		state: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
+		// Every organization's rows are written where its version is the one
+		// that they were decided on, and those of others are not. Locked in one
+		// order, before anything is made. Organizations of which nothing
+		// changes (writes = 0) are only looked at.
+		post: in(`WITH g AS MATERIALIZED (
+	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
+), l AS MATERIALIZED (
+	SELECT g.i, o.org, g.holds FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
+	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
+), u AS (
+	UPDATE $s.orgs o SET version = o.version + 1, holds = l.holds FROM l WHERE o.org = l.org
+), c AS (
+	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
+	SELECT l.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare
+	FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[])
+		AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare) JOIN l ON l.i = q.i
+	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
+		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
+), r AS (
+	INSERT INTO $s.receipts (org, id, keep, expires, body)
+	SELECT l.org, q.id, q.keep, q.expires, q.body
+	FROM unnest($18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
+	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
+), b AS (
+	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
+)
+SELECT l.i, ` + durable + ` FROM l
+UNION ALL SELECT g.i, '' FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
+		check: in(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
+JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
+		receipts: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
+JOIN $s.receipts r ON r.org = q.org AND r.id = q.id`),
+		due: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)
+JOIN $s.receipts r ON r.org = q.org AND r.expires IS NOT NULL AND r.expires <= q.at`),
+		soon: in(`SELECT q.i, (SELECT min(r.expires) FROM $s.receipts r WHERE r.org = q.org AND r.expires IS NOT NULL AND r.expires > q.at)
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)`),
+		open: in(`SELECT r.id, r.body FROM $s.receipts r WHERE r.org = $1 AND r.expires IS NOT NULL`),
+		counters: in(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[]) AS q(org, subject, number, series, start, i)
+JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start`),
+		openings: in(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
+JOIN $s.openings p ON p.org = q.org AND p.subject = q.subject`),
+		buckets: in(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
+JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_
+ORDER BY c.start`),
+		alertNumber: in(`UPDATE $s.numbers SET n = n + $1::bigint WHERE name = 'alerts' RETURNING n`),
+		putAlerts: in(`INSERT INTO $s.outbox (seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])`),
+		putOpenings: in(`INSERT INTO $s.openings (org, subject, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
+ON CONFLICT (org, subject) DO UPDATE SET body = excluded.body`),
+		posted: in(`SELECT b.token, b.orgs FROM $s.batches b WHERE b.token = ANY($1::bigint[])`),
+		outbox: in(`SELECT seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at FROM $s.outbox WHERE seq > $1 ORDER BY seq LIMIT $2`),
+
+		records: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM unnest($2::bigint[], $3::text[]) AS q(kind, id)
+JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.id = q.id LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id`),
+		names: in(`SELECT r.kind, r.parent, r.name, r.id FROM unnest($2::bigint[], $3::text[], $4::text[]) AS q(kind, parent, name)
+JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.parent = q.parent AND r.name = q.name AND r.deleted IS NULL AND r.name <> '' AND r.kind IN (2, 4)`),
+		keyIDs: in(`SELECT r.id FROM $s.records r WHERE r.kind = 4 AND r.id = ANY($1::text[])`),
+		putRecords: in(`INSERT INTO $s.records (org, kind, id, parent, name, disabled, created, deleted, expires, labels, revision, data)
+SELECT $1, q.kind, q.id, q.parent, q.name, q.disabled = 1, q.created, q.deleted, q.expires, q.labels::jsonb, q.revision, q.data
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bytea[])
+	AS q(kind, id, parent, name, disabled, created, deleted, expires, labels, revision, data)
+ON CONFLICT (org, kind, id) DO UPDATE SET parent = excluded.parent, name = excluded.name, disabled = excluded.disabled, created = excluded.created,
+	deleted = excluded.deleted, expires = excluded.expires, labels = excluded.labels, revision = excluded.revision, data = excluded.data`),
+		putAudit: in(`INSERT INTO $s.audit (org, seq, at, data) SELECT $1, q.seq, q.at, q.data FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS q(seq, at, data)`),
+		change:   in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
+		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
+UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = $4::bigint WHERE org = $1`),
+		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + columns("a") + `, ` + columns("g") + `, o.settings
+FROM $s.records r
+LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
+LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
+LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id
+JOIN $s.orgs o ON o.org = r.org
+WHERE `),
+		audit: in(`SELECT seq, at, data FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
+		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
+SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
+JOIN $s.records r ON r.kind = 4 AND r.id = q.key AND r.org = q.org ORDER BY r.id
+ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
+		usage: in(`SELECT c.subject, c.series, c.start, c.used, c.requests FROM $s.counters c
+WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4 ORDER BY c.subject`),
+		foldable: in(`SELECT c.subject, c.series, c.start, c.used, c.held, c.requests FROM $s.counters c
+WHERE c.org = $1 AND c.number = 0 AND c.series NOT LIKE '@%' AND c.start >= $2 AND c.start < $3 AND (c.subject, c.series, c.start) > ($4, $5, $6)
+ORDER BY c.subject, c.series, c.start LIMIT $7`),
+		putDays: in(`INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
+SELECT $1, q.subject, 0, q.series, q.start, q.used, 0, 0, q.requests, 0, 0, '' FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(subject, series, start, used, requests)
+ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, requests = excluded.requests`),
+		list: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM $s.records r LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id`),
+		dropBuckets: in(`DELETE FROM $s.counters c USING unnest($2::text[], $3::text[], $4::bigint[]) AS q(subject, series, start)
+WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start = q.start`),
+		purgeReceipts: in(`DELETE FROM $s.receipts r USING (SELECT org, id FROM $s.receipts WHERE keep <= $1 AND expires IS NULL LIMIT $2) AS q
+WHERE r.org = q.org AND r.id = q.id AND r.keep <= $1 AND r.expires IS NULL`),
+		purgeAlerts: in(`DELETE FROM $s.outbox WHERE seq IN (SELECT seq FROM $s.outbox WHERE at < $1 ORDER BY seq LIMIT $2)`),
+		windows: in(`SELECT c.org, c.subject, c.number, c.series, c.start FROM $s.counters c
+WHERE c.number > 0 AND c.ends <> 0 AND c.ends <= $1 AND c.held = 0 LIMIT $2`),
+		dropWindows: in(`DELETE FROM $s.counters c USING unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS q(org, subject, number, series, start)
+WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start AND c.held = 0`),
+		bump:         in(`UPDATE $s.orgs SET version = version + 1 WHERE org = ANY($1::text[])`),
+		purgeBatches: in(`DELETE FROM $s.batches WHERE token IN (SELECT token FROM $s.batches WHERE at < now() - interval '1 hour' LIMIT 10000)`),
+		changed:      in(`SELECT n, (SELECT coalesce(json_agg(o.org), '[]')::text FROM $s.orgs o WHERE o.changed > $1 AND $1 > 0) FROM $s.numbers WHERE name = 'changes'`),
+	}
+}
+
+// within are the statements that run in transactions: they are prepared before,
+// since there they would need another connection.
+func (t *statements) within() []string {
+	return []string{
+		t.lock, t.state, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
+		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
+	}
+}

@@ -1,0 +1,59 @@
+package pgstore
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/keypurse/keypurse/internal/pgtest"
+	"github.com/keypurse/keypurse/store"
+	"github.com/keypurse/keypurse/store/storetest"
+)
+
+var ctx = context.Background()
+
+func openNew(t *testing.T, cfg Config) *Store {
+	t.Helper()
+	dsn, schema := pgtest.Schema(t)
+	cfg.Schema = schema
+	return openAt(t, dsn, cfg)
+}
+
+func openAt(t *testing.T, dsn string, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(ctx, dsn, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	pgtest.DSN(t)
+	storetest.Run(t, func(t *testing.T) store.Store { return openNew(t, Config{}) })
+}
+
+// Two Stores on one database, as two processes have them.
+func TestShared(t *testing.T) {
+	t.Parallel()
+	pgtest.DSN(t)
+	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
+		dsn, schema := pgtest.Schema(t)
+		return openAt(t, dsn, Config{Schema: schema}), openAt(t, dsn, Config{Schema: schema})
+	})
+}
+
+// What a Store left is there for the next.
+func TestPersistent(t *testing.T) {
+	t.Parallel()
+	pgtest.DSN(t)
+	schemas := map[string][2]string{}
+	storetest.RunPersistent(t, func(t *testing.T, dir string) store.Store {
+		if _, ok := schemas[dir]; !ok {
+			dsn, schema := pgtest.Schema(t)
+			schemas[dir] = [2]string{dsn, schema}
+		}
+		return openAt(t, schemas[dir][0], Config{Schema: schemas[dir][1]})
+	})
+}
