@@ -9,14 +9,17 @@ MODULES := . examples/frameworks bench
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: test check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-quick
+.PHONY: test setup check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-quick
 
-test: ## everything, with the race detector where a C compiler is there
+test: setup ## everything, with the race detector where a C compiler is there
 ifeq ($(RACE),)
 	@echo "make test: no C compiler was found, so the race detector is off; install gcc to have it on"
 endif
 	@for m in $(MODULES); do echo "== go test $$m"; $(GO) -C $$m test $(RACE) -shuffle=on -timeout 9m ./... || exit 1; done
 	@$(MAKE) --no-print-directory fips
+
+setup: ## what the tests need and this machine lacks: a Postgres
+	@$(GO) run ./internal/setup
 
 fips: ## the key format under FIPS 140-3 cryptography alone
 	GODEBUG=fips140=only $(GO) test ./apikey
@@ -53,7 +56,7 @@ bench-quick: ## a smoke test of the same
 SEED ?= 1
 STEPS ?= 1000000
 STORE ?= memory
-sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt
+sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt|postgres|all
 	$(GO) run ./internal/sim/cmd/sim -seed $(SEED) -steps $(STEPS) -store $(STORE)
 
 crash: ## kill -9 of a process that charges, 200 times

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/keypurse/keypurse/internal/pgtest"
 	"github.com/keypurse/keypurse/internal/sim"
 )
 
@@ -51,6 +52,8 @@ func TestStoresAgree(t *testing.T) {
 			cfg.Store = "bolt"
 			bolt := run(t, cfg)
 			assert.Equal(t, memory.Replies, bolt.Replies)
+			cfg.Store, cfg.DSN = "postgres", pgtest.DSN(t)
+			assert.Equal(t, memory.Replies, run(t, cfg).Replies)
 		})
 	}
 }

@@ -1,6 +1,9 @@
 package sim
 
 import (
+	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +12,7 @@ import (
 	"github.com/keypurse/keypurse/store"
 	"github.com/keypurse/keypurse/store/boltstore"
 	"github.com/keypurse/keypurse/store/memstore"
+	"github.com/keypurse/keypurse/store/pgstore"
 )
 
 // backend opens the store of one world, again and again.
@@ -51,6 +55,66 @@ func newBackend(cfg Config, from int, tight bool, log *slog.Logger) (*backend, e
 			return [][]byte{data}, err
 		}
 		return b, os.RemoveAll(path)
+	case "postgres":
+		return onPostgres(cfg, from, tight, log)
 	}
-	return nil, fmt.Errorf("sim: store %q is not known; give memory or bolt", cfg.Store)
+	return nil, fmt.Errorf("sim: store %q is not known; give memory, bolt or postgres", cfg.Store)
 }
+
+// onPostgres is a schema of its own on the server of cfg.DSN.
+func onPostgres(cfg Config, from int, tight bool, log *slog.Logger) (*backend, error) {
+	if cfg.DSN == "" {
+		return nil, errors.New("sim: postgres needs a DSN")
+	}
+	pg := pgstore.Config{Schema: fmt.Sprintf("sim_%d_%d", cfg.Seed, from), Logger: log}
+	if tight {
+		pg.MaxRows = 256
+	}
+	ctx := context.Background()
+	db, err := sql.Open("postgres", cfg.DSN)
+	if err != nil {
+		return nil, err
+	}
+	drop := func() error {
+		_, err := db.ExecContext(ctx, `DROP SCHEMA IF EXISTS "`+pg.Schema+`" CASCADE`)
+		return err
+	}
+	b := &backend{}
+	b.open = func() (store.Store, error) {
+		s, err := pgstore.Open(ctx, cfg.DSN, pg)
+		if err != nil {
+			return nil, err
+		}
+		b.close = s.Close
+		return unshared{s}, nil
+	}
+	b.remove = func() { _ = errors.Join(drop(), db.Close()) } // the server goes anyway
+	b.files = func() (out [][]byte, err error) {
+		for _, text := range []string{
+			`SELECT data FROM %s.records WHERE data IS NOT NULL`, `SELECT data FROM %s.audit WHERE data IS NOT NULL`, `SELECT body FROM %s.receipts`,
+			`SELECT r::text::bytea FROM (SELECT id, name, parent, labels FROM %s.records) r`, `SELECT u::text::bytea FROM %s.uses u`,
+			`SELECT c::text::bytea FROM %s.counters c`, `SELECT o::text::bytea FROM %s.outbox o`,
+		} {
+			rows, err := db.QueryContext(ctx, fmt.Sprintf(text, `"`+pg.Schema+`"`))
+			if err != nil {
+				return nil, err
+			}
+			for rows.Next() {
+				var v []byte
+				if err := rows.Scan(&v); err != nil {
+					return nil, errors.Join(err, rows.Close())
+				}
+				out = append(out, v)
+			}
+			if err := rows.Err(); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	return b, drop()
+}
+
+// unshared hides that a Store is saccount.Shared: when a Service hears of
+// another's changes is a matter of real time, which no seed decides.
+type unshared struct{ store.Store }

@@ -30,10 +30,12 @@ type Config struct {
 	World int
 	// Every is how many steps lie between two checks of everything. 0 is 1,000.
 	Every int
-	// Store is "memory" or "bolt". Empty is "memory".
+	// Store is "memory", "bolt" or "postgres". Empty is "memory".
 	Store string
 	// Dir is where bolt keeps its file.
 	Dir string
+	// DSN is the server on which postgres makes schemas named for the seed.
+	DSN string
 	// Wrap, where not nil, stands between the Service and the store: a store
 	// that is wrong on purpose must be found out.
 	Wrap func(store.Store) store.Store

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,10 +14,14 @@ import (
 
 var ctx = context.Background()
 
+// patient is for suites that run beside each other under the race detector.
+const patient = 2 * time.Minute
+
 func openNew(t *testing.T, cfg Config) *Store {
 	t.Helper()
 	dsn, schema := pgtest.Schema(t)
 	cfg.Schema = schema
+	cfg.Timeout = patient
 	return openAt(t, dsn, cfg)
 }
 
@@ -40,7 +45,7 @@ func TestShared(t *testing.T) {
 	pgtest.DSN(t)
 	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
 		dsn, schema := pgtest.Schema(t)
-		return openAt(t, dsn, Config{Schema: schema}), openAt(t, dsn, Config{Schema: schema})
+		return openAt(t, dsn, Config{Schema: schema, Timeout: patient}), openAt(t, dsn, Config{Schema: schema, Timeout: patient})
 	})
 }
 
@@ -54,6 +59,6 @@ func TestPersistent(t *testing.T) {
 			dsn, schema := pgtest.Schema(t)
 			schemas[dir] = [2]string{dsn, schema}
 		}
-		return openAt(t, schemas[dir][0], Config{Schema: schemas[dir][1]})
+		return openAt(t, schemas[dir][0], Config{Schema: schemas[dir][1], Timeout: patient})
 	})
 }

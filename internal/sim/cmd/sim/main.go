@@ -14,6 +14,7 @@ import (
 	"time"
 	_ "time/tzdata" // zones, where the machine has none
 
+	"github.com/keypurse/keypurse/internal/pgtest"
 	"github.com/keypurse/keypurse/internal/sim"
 )
 
@@ -24,13 +25,14 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	var cfg sim.Config
 	flag.Uint64Var(&cfg.Seed, "seed", 1, "chooses the history")
 	flag.IntVar(&cfg.Steps, "steps", 100_000, "operations in all")
 	flag.IntVar(&cfg.World, "world", 50_000, "operations after which a new, empty store begins")
 	flag.IntVar(&cfg.Every, "every", 1000, "operations between two checks of everything")
-	flag.StringVar(&cfg.Store, "store", "memory", "memory, bolt, or both to compare their replies")
+	flag.StringVar(&cfg.Store, "store", "memory", "memory, bolt, postgres, or all to compare their replies")
+	flag.StringVar(&cfg.DSN, "dsn", "", "connection string for postgres; empty: a server of its own")
 	shrink := flag.Duration("shrink", time.Minute, "how long to look, after a violation, for fewer operations that show one")
 	counts := flag.Bool("counts", false, "print how often each operation was answered what")
 	quiet := flag.Bool("quiet", false, "print nothing on the way")
@@ -47,8 +49,16 @@ func run() error {
 	defer os.RemoveAll(dir)
 	cfg.Dir = dir
 	stores := []string{cfg.Store}
-	if cfg.Store == "both" {
-		stores = []string{"memory", "bolt"}
+	if cfg.Store == "all" {
+		stores = []string{"memory", "bolt", "postgres"}
+	}
+	if slices.Contains(stores, "postgres") && cfg.DSN == "" {
+		server, err := pgtest.Start(pgtest.Config{})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, server.Stop()) }()
+		cfg.DSN = server.DSN()
 	}
 	var replies []string
 	for _, cfg.Store = range stores {
@@ -83,7 +93,7 @@ func run() error {
 		}
 		replies = append(replies, r.Replies)
 	}
-	if len(replies) == 2 && replies[0] != replies[1] {
+	if len(slices.Compact(replies)) > 1 {
 		return fmt.Errorf("sim: the stores do not give the same replies: find the first difference with fewer -steps")
 	}
 	return nil
