@@ -7,6 +7,7 @@ replace github.com/keypurse/keypurse => ../
 require (
 	github.com/go-chi/httprate v0.16.1
 	github.com/keypurse/keypurse v0.0.0-00010101000000-000000000000
+	github.com/lib/pq v1.12.3
 	github.com/sethvargo/go-limiter v0.7.1
 	github.com/stretchr/testify v1.12.1
 	github.com/throttled/throttled/v2 v2.15.0
@@ -17,6 +18,7 @@ require (
 
 require (
 	github.com/hashicorp/golang-lru v0.5.4 // indirect
+	github.com/jmoiron/sqlx v1.4.0 // indirect
 	github.com/klauspost/cpuid/v2 v2.2.10 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/zeebo/xxh3 v1.0.2 // indirect

@@ -137,6 +137,53 @@ func lines() []line {
 			}},
 		},
 		{
+			Path: "Postgres, strict: a lone caller",
+			Must: "at least 0.4 of the best single prepared statement that writes the same rows, usage included; 1.5x the hand-written transaction",
+			Aim:  "0.7",
+			Ratios: []ratio{
+				postgresRatio("of the best single statement's charges/s", workPostgres(treeHot, 1, 1), workPostgres(treeHot, 1, 1), whoSingle, 0.4, 0.7),
+				postgresRatio("x the hand-written transaction's charges/s", workPostgres(treeHot, 1, 1), workPostgres(treeHot, 1, 1), whoHand, 1.5, 1.5),
+			},
+		},
+		{
+			Path: "Postgres, strict: 32 callers, one hot organization",
+			Must: "10x the hand-written transaction, p99 lower than its",
+			Aim:  "25x",
+			Ratios: []ratio{
+				postgresRatio("x the hand-written transaction's charges/s", workPostgres(treeHot, 32, 1), workPostgres(treeHot, 32, 1), whoHand, 10, 25),
+				{
+					What: "x the hand-written transaction's p99", At: workPostgres(treeHot, 32, 1),
+					Over:  of(p99, secPostgres, workPostgres(treeHot, 32, 1), whoKeypurse),
+					Under: of(p99, secPostgres, workPostgres(treeHot, 32, 1), whoHand),
+					Must:  atMost(1), Aim: atMost(1),
+				},
+			},
+		},
+		{
+			Path:   "Postgres, strict: 256 callers, one hot organization",
+			Must:   "35x the hand-written transaction at 32 callers",
+			Aim:    "60x",
+			Ratios: []ratio{postgresRatio("x the hand-written transaction's charges/s at 32 callers", workPostgres(treeHot, 256, 1), workPostgres(treeHot, 32, 1), whoHand, 35, 60)},
+		},
+		{
+			Path:   "Postgres, strict: 32 callers, 64 organizations",
+			Must:   "at least the best single statement that writes the same rows",
+			Aim:    "2x",
+			Ratios: []ratio{postgresRatio("x the best single statement's charges/s", workPostgres(treeOrgs64, 32, 1), workPostgres(treeOrgs64, 32, 1), whoSingle, 1, 2)},
+		},
+		{
+			Path:   "Postgres, strict: 4 processes of 64 callers, one hot organization",
+			Must:   "12x one row updated a charge from 4 processes",
+			Aim:    "17x",
+			Ratios: []ratio{postgresRatio("x one row a charge", workPostgres(treeHot, 256, 4), workPostgres(treeHot, 32, 4), whoRow, 12, 17)},
+		},
+		{
+			Path:   "Postgres: Authenticate without a cache",
+			Must:   "one round trip, at least 0.8 of the bare prepared SELECT",
+			Aim:    "0.95",
+			Ratios: []ratio{postgresRatio("of the bare SELECT's calls/s", workLookup, workLookup, whoSelect, 0.8, 0.95)},
+		},
+		{
 			Path:   "cost as the work grows: 1,000 to 1,000,000 keys, 1 to 10,000 organizations, 1 to 365 days of history",
 			Must:   "charge and authenticate times grow at most 1.5 times as much as the floor's over the same sizes; opening a file of 1,000,000 keys under 2 s",
 			Aim:    "as the floor",
@@ -152,6 +199,15 @@ func lines() []line {
 				Must: atMost(1024), Aim: atMost(1024),
 			}},
 		},
+	}
+}
+
+func postgresRatio(what, ours, theirs, who string, must, aim float64) ratio {
+	return ratio{
+		What: what, At: ours,
+		Over:  of(perSec, secPostgres, ours, whoKeypurse),
+		Under: of(perSec, secPostgres, theirs, who),
+		Must:  atLeast(must), Aim: atLeast(aim),
 	}
 }
 

@@ -27,6 +27,10 @@ const (
 	whoProbe      = "probe: one value a commit"
 	whoDisk       = "disk: 4 KiB and sync"
 	whoBetterAuth = "better-auth on SQLite"
+	whoHand       = "BEGIN, 3 FOR UPDATE, 3 UPDATE, COMMIT"
+	whoSingle     = "best single statement, usage too"
+	whoRow        = "one row updated a charge"
+	whoSelect     = "bare prepared SELECT"
 )
 
 // The sections.
@@ -37,6 +41,7 @@ const (
 	secLoopback     = "loopback"
 	secDurable      = "bbolt"
 	secBetterAuth   = "better-auth"
+	secPostgres     = "postgres"
 	secGrowth       = "growth"
 )
 
@@ -49,6 +54,8 @@ var (
 	served = fixture.Shape{Keys: 1_000, Accounts: 10, Orgs: 1}
 	// manyKeys is what growth in organizations is measured with.
 	manyKeys = fixture.Shape{Keys: 100_000, Accounts: 10_000, Orgs: 1}
+	// orgs64 is what organizations side by side are measured with on Postgres.
+	orgs64 = fixture.Shape{Keys: 6_400, Accounts: 640, Orgs: 64}
 	// past is what growth in history is measured with, each of its subjects
 	// used in every hour.
 	past = fixture.Shape{Keys: 20, Accounts: 5, Orgs: 1}
@@ -77,12 +84,22 @@ func workMemory(tree string, callers int) string {
 
 func workDurable(callers int) string { return plural(callers, "caller") }
 
+func workPostgres(tree string, callers, processes int) string {
+	if processes > 1 {
+		return fmt.Sprintf("%s, %d processes of %s", tree, processes, plural(callers/processes, "caller"))
+	}
+	return fmt.Sprintf("%s, %s", tree, plural(callers, "caller"))
+}
+
 func workGrowth(what string, n int) string { return fmt.Sprintf("%s: %s", what, thousands(n)) }
 
 const (
 	workMiddleware = "in process, 1,000 keys"
 	workLoopback   = "8 keep-alive connections"
 	workBetterAuth = "durable, 32 callers"
+	workLookup     = "authenticate without a cache, 8 callers"
+	treeHot        = "hot organization"
+	treeOrgs64     = "64 organizations"
 	workOpen       = "open a file of 1,000,000 keys: seconds"
 	workPerKey     = "memory of 100,000 keys: bytes a key"
 
@@ -118,6 +135,7 @@ func Sections() []harness.Section {
 		{Name: secLoopback, Cases: loopbackCases},
 		{Name: secDurable, Cases: durableCases},
 		{Name: secBetterAuth, Cases: betterAuthCases},
+		{Name: secPostgres, Cases: postgresCases},
 		{Name: secGrowth, Cases: growthCases},
 	}
 }
@@ -178,6 +196,23 @@ func betterAuthCases(harness.Env) []harness.Case {
 	return []harness.Case{
 		betterAuth(workBetterAuth, 32, 1_000),
 		ourDurable(workBetterAuth, fixture.Shape{Keys: 1_000, Accounts: 10, Orgs: 1}, 32, 0),
+	}
+}
+
+func postgresCases(harness.Env) []harness.Case {
+	return []harness.Case{
+		handTransaction(workPostgres(treeHot, 1, 1), hot, 1),
+		handSingle(workPostgres(treeHot, 1, 1), hot, 1),
+		ourPostgres(workPostgres(treeHot, 1, 1), hot, 1, 1),
+		handTransaction(workPostgres(treeHot, 32, 1), hot, 32),
+		ourPostgres(workPostgres(treeHot, 32, 1), hot, 32, 1),
+		ourPostgres(workPostgres(treeHot, 256, 1), hot, 256, 1),
+		handSingle(workPostgres(treeOrgs64, 32, 1), orgs64, 32),
+		ourPostgres(workPostgres(treeOrgs64, 32, 1), orgs64, 32, 1),
+		handRow(workPostgres(treeHot, 32, 4), hot, 32),
+		ourPostgres(workPostgres(treeHot, 256, 4), hot, 256, 4),
+		handSelect(workLookup, orgs64, 8),
+		ourLookup(workLookup, orgs64, 8),
 	}
 }
 
