@@ -157,7 +157,9 @@ type one interface {
 // schemaVersion is 0 where there is no schema, or none of ours.
 func schemaVersion(ctx context.Context, db one, schema string) (int, error) {
 	var version int
-	err := db.QueryRowContext(ctx, fmt.Sprintf(`SELECT CASE WHEN to_regclass('"%s".%s') IS NULL THEN 0 ELSE 1 END`, schema, versionTable)).Scan(&version)
+	// Not by to_regclass: after the wait for the lock a server process may still
+	// remember that there was no such table.
+	err := db.QueryRowContext(ctx, fmt.Sprintf(`SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = '%s' AND c.relname = '%s'`, schema, versionTable)).Scan(&version)
 	if err != nil || version == 0 {
 		return 0, err
 	}
