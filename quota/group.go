@@ -89,17 +89,18 @@ func (g *group) do(ctx context.Context, c *call) (kept bool, err error) {
 	b := g.next
 	if b == nil {
 		b = &batch{ready: make(chan struct{})}
-		g.next = b
 	}
 	if len(b.calls) >= g.most {
 		g.mu.Unlock()
 		return false, fmt.Errorf("quota: %s: %w: %d callers wait for the store", c.op.Verb, ErrBusy, g.most)
 	}
 	b.calls = append(b.calls, c)
-	g.mu.Unlock()
 	if alone {
-		go g.run() // the store may take longer than the caller has time
+		go g.serve(b) // the store may take longer than the caller has time
+	} else {
+		g.next = b
 	}
+	g.mu.Unlock()
 	if ctx.Done() == nil {
 		<-b.ready
 		return false, b.err
@@ -134,7 +135,7 @@ func (g *group) handOver() {
 	go g.run()
 }
 
-// run applies the batch that gathered, answers it and lets the next one go.
+// run takes the batch that gathered on its way, if one did.
 func (g *group) run() {
 	g.mu.Lock()
 	b := g.next
@@ -142,9 +143,16 @@ func (g *group) run() {
 	if b == nil {
 		g.busy = false
 		g.idle.Broadcast()
-		g.mu.Unlock()
-		return
 	}
+	g.mu.Unlock()
+	if b != nil {
+		g.serve(b)
+	}
+}
+
+// serve applies a batch, answers it and lets the next one go.
+func (g *group) serve(b *batch) {
+	g.mu.Lock()
 	ops := g.ops[:0]
 	for _, c := range b.calls {
 		if !c.gone {
