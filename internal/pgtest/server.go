@@ -225,10 +225,10 @@ func (s *Server) Signal(sig syscall.Signal, all bool) error {
 	return err
 }
 
-// Kill ends the server at once, by SIGKILL, and keeps its data: Run starts it
-// again.
+// Kill ends the server at once, by SIGKILL of all of its processes, and keeps
+// its data: Run starts it again.
 func (s *Server) Kill() error {
-	if err := s.Signal(syscall.SIGKILL, false); err != nil {
+	if err := s.Signal(syscall.SIGKILL, true); err != nil {
 		return err
 	}
 	return s.end(true)
