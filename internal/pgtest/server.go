@@ -38,8 +38,12 @@ type Server struct {
 	life *os.File // its end is the server's
 }
 
-// startTime bounds how long a server may take to come up.
-const startTime = 60 * time.Second
+// A server may take startTime to come up; then it is started anew: what is left
+// of one that was killed may have been in its way.
+const (
+	startTime = 12 * time.Second
+	starts    = 5
+)
 
 // Start makes a cluster and starts it. The error is ErrNotFound where there are
 // no programs to run.
@@ -119,6 +123,17 @@ func (s *Server) init() error {
 
 // Run starts the server where it does not run, and waits until it answers.
 func (s *Server) Run() error {
+	var err error
+	for range starts {
+		if err = s.runOnce(); err == nil {
+			return nil
+		}
+		_ = s.end(true) // it may have ended by itself
+	}
+	return err
+}
+
+func (s *Server) runOnce() error {
 	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("pgtest: %w", err)
