@@ -11,6 +11,8 @@
 // step as the charge, so that it always agrees with the quota: over every
 // window, a subject's credits are what its limits call used plus overage.
 //
+// [Paces] and [Project] say when a limit will be spent at the pace of late.
+//
 // [Read] gives series in memory, [Each] one after another, [Totals] one sum a
 // subject. [WriteCSV] and [WriteJSONL] stream what Each gives. [Retain] folds
 // old buckets into days.
@@ -49,8 +51,8 @@
 // A query has at most [MaxSubjects] subjects and [MaxPoints] points, between the
 // years 1970 and 9899. Memory grows with the points of the answer and never with
 // the number of buckets. Sums are checked; one that would leave int64 is an
-// error, never a wrong number. There are no percentiles, no projections and no
-// dimensions other than the subject: this is accounting, not telemetry.
+// error, never a wrong number. There are no dimensions other than the subject:
+// this is accounting, not telemetry.
 //
 // Functions are safe for concurrent use where the Store is. None reads a clock.
 package usage

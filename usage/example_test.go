@@ -120,3 +120,26 @@ func ExampleRetain() {
 	// 2 buckets folded <nil>
 	// 3 credits <nil>
 }
+
+func ExampleProject() {
+	limit := quota.LimitStatus{
+		Limit: "credits", Max: 1000 * quota.Credit, Used: 400 * quota.Credit, Remaining: 600 * quota.Credit,
+		Start:   time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC),
+		ResetAt: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	pace := usage.Pace{ // as Paces reads it
+		Now:  time.Date(2026, 12, 11, 0, 0, 0, 0, time.UTC),
+		Day:  usage.Span{Credits: 50 * quota.Credit, Over: usage.PaceDay},
+		Week: usage.Span{Credits: 210 * quota.Credit, Over: usage.PaceWeek},
+	}
+	p, err := usage.Project(limit, pace)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("at this pace spent on", p.RunsOut.Format("2 January, 15:04"))
+	fmt.Println("till the end of the month", p.AtEnd, "of", limit.Max)
+	// Output:
+	// at this pace spent on 30 December, 08:00
+	// till the end of the month 1050 of 1000
+}
