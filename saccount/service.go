@@ -33,6 +33,12 @@ type Config struct {
 	// one hashes new secrets; those before it are still accepted, and a key
 	// moves to the last when it is next used. None: plain SHA-256.
 	Peppers []apikey.Pepper
+	// Secrets are the host's, from which keys are derived: those that seal the
+	// audit log (see Service.Verify). The last one is used for what is new;
+	// those before it still verify what was made with them, so keep them for as
+	// long as that is kept. Keep them apart from the store. None: the audit log
+	// is chained by plain SHA-256, which anybody can compute.
+	Secrets []Secret
 	// Thresholds are those of limits that name none. Nil is
 	// quota.DefaultThresholds; empty and not nil is none.
 	Thresholds []quota.Threshold
@@ -66,6 +72,7 @@ type Service struct {
 	prefix apikey.Prefix
 	hasher *apikey.Hasher
 	pepper []string // their ids
+	secret secrets
 	ledger *quota.Ledger
 	log    *slog.Logger
 	now    func() time.Time
@@ -99,6 +106,10 @@ func New(store Store, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: Peppers: %w: %w", ErrInvalid, err)
 	}
+	secret, err := newSecrets(cfg.Secrets)
+	if err != nil {
+		return nil, fmt.Errorf("saccount: new: Secrets: %w", err)
+	}
 	if cfg.Thresholds == nil {
 		cfg.Thresholds = quota.DefaultThresholds()
 	}
@@ -123,10 +134,10 @@ func New(store Store, cfg Config) (*Service, error) {
 	for i := range cfg.Peppers {
 		ids[i] = cfg.Peppers[i].ID
 	}
-	cfg.Peppers = nil // the hasher has them, and nothing prints it
+	cfg.Peppers, cfg.Secrets = nil, nil // the hasher and secret have them, and nothing prints those
 	s := &Service{
-		pepper: ids,
-		store:  store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
+		pepper: ids, secret: secret,
+		store: store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
 		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
