@@ -33,7 +33,9 @@
 //
 //   - One schema, made by Migrate: see Config.Schema and Migrations.
 //   - A connection of the pool for each call under way: charges of one Service use
-//     one at a time, whatever their number, so that a small pool will do.
+//     one at a time, whatever their number, so that a small pool will do. Give the
+//     pool a bound (SetMaxOpenConns), and let it keep what it opened
+//     (SetMaxIdleConns): database/sql has none for the one, and 2 for the other.
 //   - Behind a pooler that gives each transaction another connection (PgBouncer's
 //     transaction mode), Config.Unprepared.
 //   - fsync on, and a primary: New refuses others.

@@ -23,6 +23,12 @@ const (
 	DefaultTimeout = 10 * time.Second
 	DefaultMaxRows = 1 << 18
 
+	// OpenConnections bounds the pool that Open makes: charges need one at a
+	// time, the rest is for reading.
+	OpenConnections = 32
+
+	idleConnection = 5 * time.Minute
+
 	minTimeout = 100 * time.Millisecond
 	maxTimeout = 10 * time.Minute
 	minRows    = 1 << 8
@@ -127,8 +133,9 @@ func New(db *sql.DB, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Open makes a Store of its own pool on lib/pq, migrates the schema and closes
-// the pool with the Store. It is the short way; hosts with a pool use New.
+// Open makes a Store of its own pool on lib/pq, of OpenConnections at most,
+// migrates the schema and closes the pool with the Store. It is the short way;
+// hosts with a pool, or with other bounds on one, use New.
 // Errors are those of Migrate and New.
 func Open(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	s, err := openDSN(ctx, dsn, cfg)
@@ -143,6 +150,9 @@ func openDSN(ctx context.Context, dsn string, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("the connection string cannot be read") // it may hold a password
 	}
+	db.SetMaxOpenConns(OpenConnections)
+	db.SetMaxIdleConns(OpenConnections) // the default of two would connect anew all the time
+	db.SetConnMaxIdleTime(idleConnection)
 	if err := migrate(ctx, db, cfg); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
