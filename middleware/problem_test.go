@@ -133,7 +133,7 @@ func TestRetryAfter(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		err         error
-		least, most int // seconds; 0, 0: none
+		least, most int64 // seconds; 0, 0: none
 	}{
 		{"a minute and a bit", over(state1(a, "x", 5, 5, 0, 1, time.Minute+time.Nanosecond)), 61, 67},
 		{"a day", over(state1(a, "x", 5, 5, 0, 1, 24*time.Hour)), 86400, 86431},
@@ -152,7 +152,7 @@ func TestRetryAfter(t *testing.T) {
 		{"store", quota.ErrUnknownOutcome, 1, 1},
 		{"invalid token", saccount.ErrUnauthenticated, 0, 0},
 	} {
-		seen := map[int]bool{}
+		seen := map[int64]bool{}
 		for range 200 {
 			w := httptest.NewRecorder()
 			middleware.NewProblem(c.err, noon).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
@@ -161,7 +161,7 @@ func TestRetryAfter(t *testing.T) {
 				require.Empty(t, v, c.name)
 				continue
 			}
-			n, err := strconv.Atoi(v)
+			n, err := strconv.ParseInt(v, 10, 64)
 			require.NoError(t, err, c.name)
 			require.GreaterOrEqual(t, n, c.least, c.name)
 			require.LessOrEqual(t, n, c.most, c.name)

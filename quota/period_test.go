@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -88,7 +89,7 @@ func TestPeriodValidate(t *testing.T) {
 		{quota.Period{Unit: quota.Day, Every: 1001, Anchor: at("2026-01-01")}, "1 to 1000"},
 		{quota.Period{Unit: quota.Quarter, Every: 401, Anchor: at("2026-01-01")}, "1 to 400"},
 		{quota.Period{Unit: quota.Year, Every: 101, Anchor: at("2026-01-01")}, "1 to 100"},
-		{quota.Period{Unit: quota.Hour, Every: 1 << 62, Anchor: at("2026-01-01")}, "1 to 1000"},
+		{quota.Period{Unit: quota.Hour, Every: math.MaxInt, Anchor: at("2026-01-01")}, "1 to 1000"},
 		{quota.Period{Unit: quota.Month, Every: 3}, "needs an anchor"},
 		{quota.Period{Unit: quota.Day, WeekStart: "monday"}, "unit week only"},
 		{quota.Period{Unit: quota.Week, WeekStart: "Monday"}, "week start"},

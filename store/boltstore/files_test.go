@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,7 +193,7 @@ func TestLocked(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	for _, c := range []Config{{OpenTimeout: -1}, {OpenTimeout: 48 * time.Hour}, {MaxRows: 1}, {MaxRows: -1}, {JournalBytes: 1}, {JournalBytes: 1 << 31}, {MaxSize: -1}} {
+	for _, c := range []Config{{OpenTimeout: -1}, {OpenTimeout: 48 * time.Hour}, {MaxRows: 1}, {MaxRows: -1}, {JournalBytes: 1}, {JournalBytes: math.MaxInt}, {MaxSize: -1}} {
 		_, err := Open(path, c)
 		require.ErrorIs(t, err, saccount.ErrInvalid, "%+v", c)
 	}

@@ -162,7 +162,7 @@ func holdRenew(k *kit) {
 	k.run(quota.Conflict, k.renew(noon+90*second-1, "r1", minute)) // it is settled
 	k.stands(noon+day, l, 60, 0, 0)
 	for i := range 5 { // renewed again and again, it holds once
-		now := int64(noon + i*minute)
+		now := noon + int64(i)*minute
 		if i == 0 {
 			k.run(quota.Applied, k.reserve(now, "r2", 40, 2*minute, l))
 			continue

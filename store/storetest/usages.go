@@ -27,7 +27,7 @@ func usageLevels(k *kit) {
 	k.tree()
 	var sum quota.Credits
 	for i := range 60 {
-		now := int64(noon + i*7*minute)
+		now := noon + int64(i)*7*minute
 		key, account := key1, acc1
 		switch i % 3 {
 		case 1:
