@@ -29,7 +29,8 @@ var may = map[string][]string{
 	"store/boltstore":       {"quota", "usage", "saccount", "store", "go.etcd.io/bbolt"},
 	"store/pgstore":         {"quota", "usage", "saccount", "store", "github.com/jmoiron/sqlx", "github.com/lib/pq"},
 	"store/storetest":       {"apikey", "quota", "usage", "saccount", "store"},
-	"middleware":            {"apikey", "quota", "usage", "saccount"},
+	"internal/web":          {"apikey", "quota"},
+	"middleware":            {"apikey", "quota", "usage", "saccount", "internal/web"},
 }
 
 func TestWhoImportsWhom(t *testing.T) {

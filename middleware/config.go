@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keypurse/keypurse/internal/web"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -123,7 +124,7 @@ func New(svc *saccount.Service, cfg Config) (func(http.Handler) http.Handler, er
 	}
 	cfg.TrustedProxies = slices.Clone(cfg.TrustedProxies)
 	for i, p := range cfg.TrustedProxies {
-		q, ok := plainPrefix(p)
+		q, ok := web.PlainPrefix(p)
 		if !ok {
 			return nil, invalid("TrustedProxies: %v is no network", p)
 		}

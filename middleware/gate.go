@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keypurse/keypurse/internal/web"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -69,11 +70,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // present finds the token of a request. The error is ErrNoCredentials,
 // ErrCredentials, or that of a throttled address.
 func (g *gate) present(r *http.Request) (token string, err error) {
-	token, n := credentials(r.Header, g.cfg.XAPIKey)
+	token, n := web.Credentials(r.Header, g.cfg.XAPIKey)
 	switch n {
-	case presentedNone:
+	case web.PresentedNone:
 		return "", ErrNoCredentials
-	case presentedMany:
+	case web.PresentedMany:
 		return "", ErrCredentials
 	}
 	if t := g.cfg.Throttle; !t.idle() {

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keypurse/keypurse/internal/web"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -30,14 +32,7 @@ const (
 	CodeInternal        = "internal"
 )
 
-// The problem types of draft-ietf-httpapi-ratelimit-headers.
-const (
-	typeBlank    = "about:blank"
-	typeQuota    = "https://iana.org/assignments/http-problem-types#quota-exceeded"
-	typeAbnormal = "https://iana.org/assignments/http-problem-types#abnormal-usage-detected"
-	typeReduced  = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity"
-	titleQuota   = "Quota exceeded"
-)
+const titleQuota = "Quota exceeded"
 
 // Conditions of requests that come before the Service is asked, or in place of
 // the handler. NewProblem and Status know them.
@@ -110,7 +105,7 @@ func (p *Problem) Body() []byte {
 	q := *p
 	q.Status = p.status()
 	if q.Type == "" {
-		q.Type = typeBlank
+		q.Type = web.TypeBlank
 	}
 	if q.Title == "" {
 		q.Title = http.StatusText(q.Status)
@@ -127,64 +122,18 @@ func (p *Problem) Body() []byte {
 func (p *Problem) SetHeader(h http.Header) {
 	h["Cache-Control"] = []string{"no-store"}
 	if p.status() == http.StatusUnauthorized || p.Challenge != "" {
-		h["Www-Authenticate"] = []string{p.challenge()}
+		h["Www-Authenticate"] = []string{web.Challenge(cmp.Or(p.Realm, DefaultRealm), p.Challenge, p.Detail, p.Scope)}
 	}
 	if p.RetryAfter > 0 {
-		seconds := (p.RetryAfter-1)/time.Second + 1
-		h["Retry-After"] = []string{strconv.FormatInt(int64(seconds), 10)}
+		h["Retry-After"] = []string{web.RetryAfter(p.RetryAfter)}
 	}
 }
 
 // ServeHTTP writes the problem: headers, status and, unless the request is a
 // HEAD, the body.
 func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body := p.Body()
-	h := w.Header()
-	p.SetHeader(h)
-	h["Content-Type"] = []string{"application/problem+json"}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(p.status())
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // a client that is gone needs no answer
-	}
-}
-
-func (p *Problem) challenge() string {
-	realm := p.Realm
-	if realm == "" {
-		realm = DefaultRealm
-	}
-	var b strings.Builder
-	b.WriteString("Bearer realm=")
-	quoted(&b, realm)
-	if p.Challenge != "" {
-		b.WriteString(", error=")
-		quoted(&b, p.Challenge)
-		b.WriteString(", error_description=")
-		quoted(&b, p.Detail)
-	}
-	if p.Scope != "" {
-		b.WriteString(", scope=")
-		quoted(&b, p.Scope)
-	}
-	return b.String()
-}
-
-// quoted writes a quoted-string of RFC 9110, 5.6.4.
-func quoted(b *strings.Builder, s string) {
-	b.WriteByte('"')
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < 0x20 || c > 0x7e:
-			b.WriteByte('?')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
+	p.SetHeader(w.Header())
+	web.Write(w, r, p.status(), web.ProblemType, p.Body())
 }
 
 // WriteProblem answers a request with what NewProblem makes of err.
@@ -234,7 +183,7 @@ func classify(err error, now time.Time) *Problem {
 		}
 	case errors.Is(err, ErrThrottled):
 		return &Problem{
-			Type: typeAbnormal, Title: "Too many failed attempts", Status: 429, Code: CodeTooManyFailures, RetryAfter: time.Second,
+			Type: web.TypeAbnormal, Title: "Too many failed attempts", Status: 429, Code: CodeTooManyFailures, RetryAfter: time.Second,
 			Detail: "Too many requests with keys that are not valid came from this address.",
 		}
 	case errors.Is(err, saccount.ErrUnauthenticated):
@@ -256,12 +205,12 @@ func classify(err error, now time.Time) *Problem {
 		return &Problem{Status: 403, Code: CodeForbidden, Detail: "The key may not do this."}
 	case errors.As(err, &rate):
 		return &Problem{
-			Type: typeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: max(rate.RetryAfter, time.Second),
+			Type: web.TypeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: max(rate.RetryAfter, time.Second),
 			Policies: []string{rate.Subject.Kind() + ":rate"},
 			Detail:   "The rate limit of the " + rate.Subject.Kind() + " is reached.",
 		}
 	case errors.Is(err, saccount.ErrRateLimited):
-		return &Problem{Type: typeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: time.Second}
+		return &Problem{Type: web.TypeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: time.Second}
 	case errors.Is(err, quota.ErrConflict):
 		return &Problem{
 			Status: 422, Code: CodeIDConflict,
@@ -274,14 +223,14 @@ func classify(err error, now time.Time) *Problem {
 		}
 	case errors.Is(err, quota.ErrOverflow):
 		return &Problem{
-			Type: typeQuota, Title: titleQuota, Status: 402, Code: CodeLimitExceeded,
+			Type: web.TypeQuota, Title: titleQuota, Status: 402, Code: CodeLimitExceeded,
 			Detail: "The request costs more than can be counted.",
 		}
 	case errors.Is(err, saccount.ErrInvalid), errors.Is(err, quota.ErrInvalid):
 		return &Problem{Status: 500, Code: CodeInternal, Detail: "The request could not be charged."}
 	}
 	return &Problem{
-		Type: typeReduced, Title: "Temporarily unavailable", Status: 503, Code: CodeUnavailable, RetryAfter: time.Second,
+		Type: web.TypeReduced, Title: "Temporarily unavailable", Status: 503, Code: CodeUnavailable, RetryAfter: time.Second,
 		Detail: "The key or its credits cannot be looked up at the moment; nothing is wrong with the request.",
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keypurse/keypurse/apikey"
 	"github.com/keypurse/keypurse/saccount"
 )
 
@@ -173,7 +174,7 @@ func (t *Throttle) knows(token string) bool {
 
 // hash is never zero, which stands for an empty place.
 func (t *Throttle) hash(token string) uint64 {
-	if len(token) > maxTokenLen {
+	if len(token) > apikey.MaxTokenLen {
 		token = "" // no token is so long: it is known to nobody
 	}
 	return max(1, maphash.String(t.seed, token))
@@ -204,7 +205,7 @@ func (t *Throttle) evict(s *throttleShard) {
 
 // network is what counts as one address.
 func network(a netip.Addr) netip.Addr {
-	a = plain(a)
+	a = a.Unmap().WithZone("")
 	if a.Is4() {
 		return a
 	}
