@@ -249,7 +249,7 @@ func (u *Update) fits(kind Kind) error {
 			ok = ok || k == kind
 		}
 		if !ok {
-			return invalidf("%s: a record of kind %s has none", f.name, kind)
+			return fieldf("", "%s: a record of kind %s has none", f.name, kind)
 		}
 	}
 	return nil
@@ -262,7 +262,7 @@ func checkZone(zone string, now time.Time) error {
 	}
 	p := quota.Period{Unit: quota.Day, Zone: zone}
 	if err := p.Validate(now); err != nil {
-		return limitErr(err)
+		return within("/zone", limitErr(err))
 	}
 	return nil
 }

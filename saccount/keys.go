@@ -117,14 +117,14 @@ func (s *Service) DeleteKey(ctx context.Context, by Actor, org, id string) error
 func (s *Service) RotateKey(ctx context.Context, by Actor, org, id string, overlap time.Duration) (token apikey.Token, k Key, err error) {
 	n, err := s.change(ctx, by, org, KindKey, id, 0, "rotate", func(n *node, b *Batch) error {
 		if overlap < 0 {
-			return invalidf("overlap %v: give 0 to end the old secret at once, or more", overlap)
+			return fieldf("/overlap", "overlap %v: give 0 to end the old secret at once, or more", overlap)
 		}
 		if n.Record.Status(b.At) == StatusExpired {
 			return invalidf("the key expired on %s; make a new one", n.Expires.Format(time.RFC3339))
 		}
 		ends := Micro(b.At.Add(overlap))
 		if ends.Before(b.At) || !n.Expires.IsZero() && ends.After(n.Expires) {
-			return invalidf("overlap %v: the old secret would outlive the key, which expires on %s", overlap, n.Expires.Format(time.RFC3339))
+			return fieldf("/overlap", "overlap %v: the old secret would outlive the key, which expires on %s", overlap, n.Expires.Format(time.RFC3339))
 		}
 		last := n.Secrets[len(n.Secrets)-1:]
 		n.Secrets = slices.Clone(last)

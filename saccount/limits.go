@@ -16,27 +16,27 @@ func setLimits(n *node, limits Limits, zone string, now time.Time) (open []Openi
 		spec := limits[name]
 		if name == "" {
 			if _, both := limits[quota.DefaultLimitName]; both {
-				return nil, invalidf("limits: %q is given twice, once by the empty name", quota.DefaultLimitName)
+				return nil, fieldf("/limits", "limits: %q is given twice, once by the empty name", quota.DefaultLimitName)
 			}
 			name = quota.DefaultLimitName
 		}
 		if spec == nil {
 			if err := quota.CheckLimitName(name); err != nil {
-				return nil, limitErr(err)
+				return nil, within(fieldOf("limits", name), limitErr(err))
 			}
 			n.Limits = slices.DeleteFunc(slices.Clone(n.Limits), func(l quota.Limit) bool { return l.Name == name })
 			continue
 		}
 		o, err := setLimit(n, name, spec, zone, now)
 		if err != nil {
-			return nil, err
+			return nil, within(fieldOf("limits", name), err)
 		}
 		if o != nil {
 			open = append(open, *o)
 		}
 	}
 	if len(n.Limits) > quota.MaxLimits {
-		return nil, invalidf("limits: %d on one %s; at most %d", len(n.Limits), n.Kind, quota.MaxLimits)
+		return nil, fieldf("/limits", "limits: %d on one %s; at most %d", len(n.Limits), n.Kind, quota.MaxLimits)
 	}
 	return open, nil
 }
@@ -59,7 +59,7 @@ func setLimit(n *node, name string, spec *LimitSpec, zone string, now time.Time)
 		l.Soft = *spec.Soft
 	}
 	if spec.Thresholds != nil {
-		l.Thresholds = append([]quota.Threshold{}, *spec.Thresholds...)
+		l.Thresholds = slices.Clone(*spec.Thresholds)
 	}
 	if spec.Period != nil {
 		l.Period = *spec.Period
@@ -113,11 +113,11 @@ type TopUp struct {
 func (s *Service) TopUp(ctx context.Context, by Actor, org string, kind Kind, id string, t TopUp) error {
 	return s.editLimit(ctx, by, org, kind, id, "top_up", t.Limit, func(l *quota.Limit, now time.Time) error {
 		if t.Amount <= 0 {
-			return invalidf("top-up of %s credits: give more than 0", t.Amount)
+			return fieldf("/amount", "top-up of %s credits: give more than 0", t.Amount)
 		}
 		if t.ID != "" {
 			if err := quota.CheckID(t.ID); err != nil {
-				return limitErr(err)
+				return within("/id", limitErr(err))
 			}
 		}
 		w, err := l.Period.WindowAt(now)
@@ -152,13 +152,13 @@ func (s *Service) RaiseLimit(ctx context.Context, by Actor, org string, kind Kin
 	return s.editLimit(ctx, by, org, kind, id, "raise_limit", limit, func(l *quota.Limit, now time.Time) error {
 		if until.IsZero() || max < l.Max {
 			if max < 0 {
-				return invalidf("raise to %s credits: give 0 or more", max)
+				return fieldf("/max", "raise to %s credits: give 0 or more", max)
 			}
 			l.Raise = nil
 			return nil
 		}
 		if !until.After(now) || until.Year() > 9999 {
-			return invalidf("raise until %s: give an instant to come", until.UTC().Format(time.RFC3339))
+			return fieldf("/until", "raise until %s: give an instant to come", until.UTC().Format(time.RFC3339))
 		}
 		l.Raise = &quota.Raise{Max: max, Until: Micro(until)}
 		return nil

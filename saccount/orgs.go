@@ -33,7 +33,7 @@ func (s *Service) newOrg(spec OrgSpec, now time.Time) (n *node, open []Opening, 
 	if spec.Name == "" {
 		spec.Name = spec.ID
 		if len([]rune(spec.Name)) > MaxName {
-			return nil, nil, invalidf("name: the id is too long to be one; give a name")
+			return nil, nil, fieldf("/name", "name: the id is too long to be one; give a name")
 		}
 	}
 	n = &node{Record: Record{Kind: KindOrg, Org: spec.ID, ID: spec.ID, Labels: spec.Labels}}

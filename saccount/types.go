@@ -98,6 +98,7 @@ type LimitSpec struct {
 	Max        *quota.Credits     `json:"max,omitempty"`
 	Period     *quota.Period      `json:"period,omitempty"`     // default: never resets
 	Soft       *bool              `json:"soft,omitempty"`       // default: false
+	// Thresholds, where they point to nil, are those of the service again.
 	Thresholds *[]quota.Threshold `json:"thresholds,omitempty"` // default: the service's
 }
 
