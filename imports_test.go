@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"store/storetest":       {"apikey", "quota", "usage", "saccount", "store"},
 	"internal/web":          {"apikey", "quota"},
 	"middleware":            {"apikey", "quota", "usage", "saccount", "internal/web"},
+	"dashboard":             {"apikey", "quota", "usage", "saccount", "internal/web"},
 }
 
 func TestWhoImportsWhom(t *testing.T) {

@@ -95,9 +95,9 @@ type Key struct {
 // LimitSpec sets a limit. A field that is nil is left as it is, or, in a new
 // limit, at its default. A new limit needs a Max.
 type LimitSpec struct {
-	Max        *quota.Credits     `json:"max,omitempty"`
-	Period     *quota.Period      `json:"period,omitempty"`     // default: never resets
-	Soft       *bool              `json:"soft,omitempty"`       // default: false
+	Max    *quota.Credits `json:"max,omitempty"`
+	Period *quota.Period  `json:"period,omitempty"` // default: never resets
+	Soft   *bool          `json:"soft,omitempty"`   // default: false
 	// Thresholds, where they point to nil, are those of the service again.
 	Thresholds *[]quota.Threshold `json:"thresholds,omitempty"` // default: the service's
 }

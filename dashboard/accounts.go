@@ -1,0 +1,101 @@
+package dashboard
+
+import (
+	"time"
+
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// accountSpec is what can be set of a service account.
+type accountSpec struct {
+	Name        string               `json:"name" doc:"1 to 100 characters, unique among the organization's living accounts; say what the account is for" schema:"minLength=1"`
+	Description string               `json:"description,omitempty" doc:"up to 500 characters"`
+	Labels      map[string]string    `json:"labels,omitempty" doc:"up to 32"`
+	Limits      map[string]limitSpec `json:"limits,omitempty" doc:"by name; the usual one is credits"`
+	Rate        *rate                `json:"rate,omitempty"`
+}
+
+// rate is saccount.RateLimit.
+type rate struct {
+	PerSecond float64 `json:"per_second" doc:"requests a second, above 0, in each process by itself" schema:"exclusiveMinimum=0"`
+	Burst     int     `json:"burst,omitempty" doc:"requests at once; absent: those of a second" schema:"minimum=0"`
+}
+
+// accountView is a service account as it is shown.
+type accountView struct {
+	ID          string               `json:"id"`
+	Org         string               `json:"org"`
+	Name        string               `json:"name"`
+	Description string               `json:"description,omitempty"`
+	Labels      map[string]string    `json:"labels,omitempty"`
+	Limits      map[string]limitView `json:"limits,omitempty"`
+	Rate        *rate                `json:"rate,omitempty"`
+	Status      saccount.Status      `json:"status"`
+	Created     time.Time            `json:"created"`
+	CreatedBy   saccount.Actor       `json:"created_by,omitempty"`
+	Updated     time.Time            `json:"updated,omitzero"`
+	Deleted     time.Time            `json:"deleted,omitzero"`
+	Revision    int64                `json:"revision"`
+	Advice      []string             `json:"advice,omitempty" doc:"what a person may want to mend"`
+}
+
+func rateOf(r *saccount.RateLimit) *rate {
+	if r == nil {
+		return nil
+	}
+	return &rate{r.PerSecond, r.Burst}
+}
+
+func (r *rate) limit() *saccount.RateLimit {
+	if r == nil {
+		return nil
+	}
+	return &saccount.RateLimit{PerSecond: r.PerSecond, Burst: r.Burst}
+}
+
+// statusOf is the status of a record that does not expire.
+func statusOf(disabled bool, deleted time.Time) saccount.Status {
+	switch {
+	case !deleted.IsZero():
+		return saccount.StatusDeleted
+	case disabled:
+		return saccount.StatusDisabled
+	}
+	return saccount.StatusActive
+}
+
+func viewAccount(a saccount.Account) accountView {
+	return accountView{
+		ID: a.ID, Org: a.Org, Name: a.Name, Description: a.Description, Labels: a.Labels, Limits: limitsOf(a.Limits), Rate: rateOf(a.Rate),
+		Status: statusOf(a.Disabled, a.Deleted), Created: a.Created, CreatedBy: a.CreatedBy, Updated: a.Updated, Deleted: a.Deleted,
+		Revision: a.Revision, Advice: a.Advice,
+	}
+}
+
+func (s *accountSpec) spec() saccount.AccountSpec {
+	return saccount.AccountSpec{Name: s.Name, Description: s.Description, Labels: s.Labels, Limits: limitsFrom(s.Limits), Rate: s.Rate.limit()}
+}
+
+func listAccounts(c *call) (*reply, error) {
+	f, err := c.filter()
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.svc.ListAccounts(c.ctx, c.org(), f)
+	if err != nil {
+		return nil, err
+	}
+	return &reply{body: pageOf(p, f, viewAccount)}, nil
+}
+
+func createAccount(c *call) (*reply, error) {
+	var in accountSpec
+	if err := c.read(&in); err != nil {
+		return nil, err
+	}
+	a, err := c.svc.CreateAccount(c.ctx, c.caller.Actor, c.org(), in.spec())
+	if err != nil {
+		return nil, err
+	}
+	return &reply{body: viewAccount(a), revision: a.Revision, location: "accounts/" + a.ID}, nil
+}

@@ -1,0 +1,54 @@
+// Package dashboard is the management of service accounts over HTTP: one
+// http.Handler that a host mounts in its own service, behind its own login.
+//
+//	h, err := dashboard.New(svc, dashboard.Config{Authorize: func(r *http.Request) (dashboard.Caller, error) {
+//		user, ok := session(r) // the host's own login
+//		if !ok {
+//			return dashboard.Caller{}, saccount.ErrUnauthenticated
+//		}
+//		return dashboard.Caller{Actor: saccount.Actor("user:" + user.Name), Org: user.Org, Role: saccount.RoleManage}, nil
+//	}})
+//	mux.Handle("/keys/", http.StripPrefix("/keys", h))
+//
+// # Who gets in
+//
+// Config.Authorize says who asks, for which organization and with which role,
+// or refuses; there is no handler without it. A [Caller] of one organization
+// sees that one only: ids of others are answered like unknown ones.
+//
+//	view     sees
+//	manage   does everything to its organization's accounts, members and keys, and to their limits
+//	admin    the host's own staff: also the organization's limits and zone, top-ups, raises and refunds,
+//	         and verify, charge, reserve, commit, renew and release
+//
+// A service account never gets in, to no page and no API, whatever Authorize
+// says: a request that carries anything shaped like a token of this Service is
+// refused before Authorize is asked, and so is one whose context carries a key
+// as its Principal.
+//
+// # The API
+//
+// JSON under api/v1 of wherever the handler is mounted, described by the
+// OpenAPI 3.1 document at api/v1/openapi.json. It takes management keys too
+// (saccount.ManagementKey), as Authorization: Bearer; those are all that a
+// program needs and open no page.
+//
+// Amounts of credits are decimal strings, times RFC 3339 in UTC. Lists have
+// pages: pass the next of one as the cursor of the request after. Answers have
+// an ETag made of the record's revision. PATCH takes a JSON merge patch (RFC
+// 7396): what is left out is unchanged, null clears. It wants If-Match, with
+// that ETag or * for whatever is there: 428 without it, 412 where the record
+// has moved on. Other changes heed an If-Match and need none. Every POST takes
+// an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): what is sent
+// again under the same value is done once and answered with the record as it
+// is by then, marked Idempotency-Replayed: true. A token is shown by the first
+// answer alone. What is wrong is said as problem details (RFC 9457), with a
+// pointer to each field.
+//
+// # Mounting
+//
+// Under any path, with http.StripPrefix or without it where a http.ServeMux
+// pattern says the path; elsewhere strip it. Behind proxies name them in
+// Config.TrustedProxies. Every change is checked with
+// http.CrossOriginProtection.
+package dashboard

@@ -1,0 +1,142 @@
+package dashboard
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/keypurse/keypurse/internal/web"
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// handler is what New makes. Immutable.
+type handler struct {
+	svc    *saccount.Service
+	cfg    Config
+	cross  *http.CrossOriginProtection
+	routes []*route
+}
+
+// call is one request on its way through its route.
+type call struct {
+	*handler
+	w      http.ResponseWriter
+	r      *http.Request
+	ctx    context.Context
+	route  *route
+	caller Caller
+	params map[string]string // the path's, by name
+	sent   []byte            // the body, once it was read
+}
+
+// ServeHTTP is the way of a request: headers, what a service account must not
+// do, what another site must not do, which route, who asks, may they, do it.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w.Header())
+	c := &call{handler: h, w: w, r: r, ctx: r.Context()}
+	re, err := c.serve()
+	if err != nil {
+		c.refuse(err)
+		return
+	}
+	c.answer(re)
+}
+
+func (c *call) serve() (*reply, error) {
+	if c.fromServiceAccount() {
+		return nil, &problem{Status: 403, Code: codeServiceAccount, Detail: "A service account's key opens nothing here; sign in, or use a management key."}
+	}
+	if err := c.cross.Check(c.r); err != nil {
+		return nil, &problem{Status: 403, Code: codeCrossOrigin, Detail: "The request comes from another site.", Err: err}
+	}
+	if err := c.find(); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.caller, err = c.authorize(); err != nil {
+		return nil, err
+	}
+	if err := c.may(); err != nil {
+		return nil, err
+	}
+	return c.route.do(c)
+}
+
+// authorize says who asks: whose management key it is, or whom the host knows.
+func (c *call) authorize() (Caller, error) {
+	who, err := c.cfg.Authorize(c.r)
+	if err != nil {
+		c.cfg.Logger.InfoContext(c.ctx, "keypurse: a request to the dashboard is refused", "error", err)
+		if errors.Is(err, saccount.ErrUnauthenticated) {
+			return who, &problem{Status: 401, Code: codeUnauthenticated, Detail: "Sign in first, or send a management key.", Err: err}
+		}
+		return who, &problem{Status: 403, Code: codeForbidden, Detail: "You may not do this.", Err: err}
+	}
+	if who.Actor == "" || who.Role < saccount.RoleView || who.Role > saccount.RoleAdmin || who.Host == (who.Org != "") {
+		c.cfg.Logger.ErrorContext(c.ctx, "keypurse: Authorize gave no actor, no role, or neither an organization nor Host; the request is refused", "actor", string(who.Actor), "org", who.Org, "host", who.Host, "role", who.Role)
+		return who, &problem{Status: 403, Code: codeForbidden, Detail: "You may not do this."}
+	}
+	return who, nil
+}
+
+// may refuses what the caller's role or organization does not reach.
+func (c *call) may() error {
+	if org, ok := c.params["org"]; ok && !c.caller.Host && org != c.caller.Org {
+		return notFound("organization")
+	}
+	if c.route.host && !c.caller.Host {
+		return &problem{Status: 403, Code: codeForbidden, Detail: "Only the host's own staff may do this."}
+	}
+	if c.caller.Role < c.route.role {
+		return roleNeeded(c.route.role)
+	}
+	if c.cfg.ReadOnly && c.route.changes() {
+		return &problem{Status: 403, Code: codeReadOnly, Detail: "Nothing can be changed here: the dashboard is read-only."}
+	}
+	return nil
+}
+
+func roleNeeded(r saccount.Role) *problem {
+	return &problem{Status: 403, Code: codeForbidden, Detail: "This needs the role " + r.String() + "."}
+}
+
+// org is the organization of the path.
+func (c *call) org() string { return c.params["org"] }
+
+// id is the record of the path.
+func (c *call) id() string { return c.params["id"] }
+
+// setHeaders sets what every answer has: nothing of it runs scripts that are
+// not its own, is framed, sniffed, or kept by anybody.
+func setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// refuse answers with what is wrong.
+func (c *call) refuse(err error) {
+	p := c.problem(err)
+	if p.Status >= 500 {
+		c.cfg.Logger.ErrorContext(c.ctx, "keypurse: a request to the dashboard failed", "method", c.r.Method, "error", err)
+	}
+	h := c.w.Header()
+	if p.Status == http.StatusUnauthorized {
+		code := ""
+		if p.Code == codeInvalidToken {
+			code = p.Code
+		}
+		h.Set("WWW-Authenticate", web.Challenge("keypurse", code, p.Detail, ""))
+	}
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", web.RetryAfter(p.RetryAfter))
+	}
+	if p.Status == http.StatusMethodNotAllowed {
+		h.Set("Allow", p.allow)
+	}
+	web.Write(c.w, c.r, p.Status, web.ProblemType, p.body())
+}

@@ -1,0 +1,132 @@
+package dashboard
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/keypurse/keypurse/saccount"
+)
+
+// base is where the API lies below the mount path.
+const base = "api/v1"
+
+// route is one operation: what the handler matches, and what the OpenAPI
+// document says of it.
+type route struct {
+	method string
+	path   string // below base, without a slash in front: "orgs/{org}/accounts"
+	id     string // the operation's name in the document
+	about  string // one sentence
+	role   saccount.Role
+	host   bool // of the host's own staff only
+	query  []param
+	body   any // a zero value of what is read; nil: no body
+	result any // a zero value of what is answered; nil: no body
+	status int // of success
+	match  precondition
+	once   bool // takes an Idempotency-Key
+	tagged bool // the answer has an ETag
+	do     func(*call) (*reply, error)
+
+	segments []string
+}
+
+// precondition says what a route does with If-Match.
+type precondition uint8
+
+const (
+	matchNone   precondition = iota // it is refused
+	matchMay                        // heeded where it is given
+	matchNeeded                     // 428 without it
+)
+
+// changes reports whether the route may change anything.
+func (r *route) changes() bool { return r.method != http.MethodGet }
+
+// fits matches the segments of a path, and gives the values of wildcards.
+func (r *route) fits(segments []string) (map[string]string, bool) {
+	if len(segments) != len(r.segments) {
+		return nil, false
+	}
+	params := map[string]string{}
+	for i, s := range r.segments {
+		if name, ok := strings.CutPrefix(s, "{"); ok {
+			v, err := url.PathUnescape(segments[i])
+			if err != nil || v == "" {
+				return nil, false
+			}
+			params[strings.TrimSuffix(name, "}")] = v
+		} else if s != segments[i] {
+			return nil, false
+		}
+	}
+	return params, true
+}
+
+// find sets the call's route and its parameters. A path is looked up with the
+// mount path taken off, where the pattern of a http.ServeMux says which that
+// is, and as it stands.
+func (c *call) find() error {
+	path := strings.TrimPrefix(c.r.URL.EscapedPath(), "/")
+	paths := []string{path}
+	if rest, ok := unmount(c.r.Pattern, path); ok {
+		paths = []string{rest, path}
+	}
+	method := c.r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	var allow []string
+	for _, p := range paths {
+		p, ok := strings.CutPrefix(p, base+"/")
+		if !ok {
+			continue
+		}
+		segments := strings.Split(p, "/")
+		for _, r := range c.routes {
+			params, ok := r.fits(segments)
+			if !ok {
+				continue
+			}
+			if r.method == method {
+				c.route, c.params = r, params
+				return nil
+			}
+			allow = append(allow, r.method)
+		}
+		if allow != nil {
+			break
+		}
+	}
+	if allow == nil {
+		return &problem{Status: 404, Code: codeNotFound, Detail: "There is nothing at this path."}
+	}
+	if slices.Contains(allow, http.MethodGet) {
+		allow = append(allow, http.MethodHead)
+	}
+	slices.Sort(allow)
+	return &problem{Status: 405, Code: codeMethod, Detail: "This path does not know the method.", allow: strings.Join(slices.Compact(allow), ", ")}
+}
+
+// unmount takes the path of a subtree pattern of http.ServeMux ("/keys/",
+// "example.com/t/{tenant}/keys/") off a path without its first slash. Where
+// http.StripPrefix has been at work, the pattern does not fit any more.
+func unmount(pattern, path string) (string, bool) {
+	i := strings.IndexByte(pattern, '/')
+	if i < 0 || !strings.HasSuffix(pattern, "/") {
+		return "", false
+	}
+	for _, s := range strings.Split(strings.Trim(pattern[i:], "/"), "/") {
+		if s == "" {
+			continue
+		}
+		first, rest, ok := strings.Cut(path, "/")
+		if !ok || first != s && !strings.HasPrefix(s, "{") {
+			return "", false
+		}
+		path = rest
+	}
+	return path, true
+}
