@@ -48,9 +48,11 @@
 //
 // # Limits
 //
-// A query has at most [MaxSubjects] subjects and [MaxPoints] points, between the
-// years 1970 and 9899. Memory grows with the points of the answer and never with
-// the number of buckets. Sums are checked; one that would leave int64 is an
+// A query has at most [MaxSubjects] subjects, or all of a kind, and [MaxPoints]
+// points, between the years 1970 and 9899. It is one call of the store, which
+// adds the buckets of a point up: a year of hours of one account, or a month of
+// days of 10,000, is read at once. Memory grows with the points of the answer
+// and never with the number of buckets. Sums are checked; one that would leave int64 is an
 // error, never a wrong number. There are no dimensions other than the subject:
 // this is accounting, not telemetry.
 //

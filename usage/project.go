@@ -52,7 +52,7 @@ func Paces(ctx context.Context, store Store, org string, subjects []quota.Subjec
 		out[i].Now = now
 		out[i].Day.Over, out[i].Week.Over = now.Sub(time.UnixMicro(day)), now.Sub(time.UnixMicro(week))
 	}
-	r := Range{Org: org, Subjects: slices.Clone(subjects), From: week, To: here + bucketMicros}
+	r := Range{Org: org, Subjects: slices.Clone(subjects), From: week, To: here + bucketMicros, Edges: []int64{week, day, here + bucketMicros}}
 	err = store.Usage(ctx, r, func(row Row) error {
 		i, ok := index[row.Subject]
 		switch {

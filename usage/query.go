@@ -2,6 +2,7 @@ package usage
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
@@ -36,6 +37,11 @@ type Query struct {
 	// Subjects are 1 to MaxSubjects, each named once. One that never spent
 	// anything, or does not exist, has zeros.
 	Subjects []quota.Subject
+	// Kind, such as quota.KindAccount, stands for every subject of the kind
+	// that has buckets in the range, deleted ones too, instead of Subjects.
+	// There may be any number of them: with GroupBySubject it is for Each,
+	// which gives them in no order, and Read refuses it.
+	Kind string
 	// From and To are any instants of the years 1970 to 9899, From before To.
 	// They are widened to whole quarters of an hour of UTC, so that nothing in
 	// between is left out.
@@ -96,6 +102,7 @@ type Point struct {
 // plan is a query that was checked, with the edges of its points.
 type plan struct {
 	org      string
+	kind     string // instead of subjects
 	subjects []quota.Subject
 	index    map[quota.Subject]int
 	cal      calendar
@@ -107,7 +114,7 @@ type plan struct {
 }
 
 func newPlan(q Query) (*plan, error) {
-	index, err := checkSubjects(q.Org, q.Subjects)
+	index, err := checkAsked(q.Org, q.Kind, q.Subjects)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +127,7 @@ func newPlan(q Query) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{
-		org: q.Org, subjects: q.Subjects, index: index, cal: cal, grouped: q.GroupBySubject,
+		org: q.Org, kind: q.Kind, subjects: slices.Clone(q.Subjects), index: index, cal: cal, grouped: q.GroupBySubject,
 		day: quota.Period{Unit: quota.Day, Zone: q.Zone},
 	}
 	for at := from; at < to; {
@@ -144,6 +151,9 @@ func newPlan(q Query) (*plan, error) {
 
 // fits refuses an answer that is too large to be held at once.
 func (p *plan) fits() error {
+	if p.grouped && p.kind != "" {
+		return fmt.Errorf("a series for every subject of a kind: there may be any number, read them with Each: %w", quota.ErrInvalid)
+	}
 	if points := p.points(); p.grouped && points*len(p.subjects) > MaxPoints {
 		return fmt.Errorf("%d points for each of %d subjects, at most %d in all: take fewer subjects, a shorter range or a wider step, or read them one after another: %w",
 			points, len(p.subjects), MaxPoints, quota.ErrInvalid)
@@ -198,19 +208,37 @@ func checkRange(from, to time.Time) (lo, hi int64, err error) {
 	return lo, hi, nil
 }
 
+// checkAsked is checkSubjects, or checks the kind that stands for them.
+func checkAsked(org, kind string, subjects []quota.Subject) (map[quota.Subject]int, error) {
+	switch {
+	case kind == "":
+		return checkSubjects(org, subjects)
+	case len(subjects) > 0:
+		return nil, fmt.Errorf("subjects, and every subject of a kind: give one of them: %w", quota.ErrInvalid)
+	case !kindOK(kind):
+		return nil, fmt.Errorf("no such kind of subject, want org, account, member or key: %w", quota.ErrInvalid)
+	}
+	return nil, checkOrg(org)
+}
+
+func checkOrg(org string) error {
+	if org == "" || len(org) > maxName {
+		return fmt.Errorf("no organization's id, or one above %d bytes: %w", maxName, quota.ErrInvalid)
+	}
+	return nil
+}
+
 // checkSubjects gives the place of each subject.
 func checkSubjects(org string, subjects []quota.Subject) (map[quota.Subject]int, error) {
-	if org == "" || len(org) > maxName {
-		return nil, fmt.Errorf("no organization's id, or one above %d bytes: %w", maxName, quota.ErrInvalid)
+	if err := checkOrg(org); err != nil {
+		return nil, err
 	}
 	if len(subjects) == 0 || len(subjects) > MaxSubjects {
 		return nil, fmt.Errorf("%d subjects, want 1 to %d: %w", len(subjects), MaxSubjects, quota.ErrInvalid)
 	}
 	index := make(map[quota.Subject]int, len(subjects))
 	for i, s := range subjects {
-		switch s.Kind() {
-		case quota.KindOrg, quota.KindAccount, quota.KindMember, quota.KindKey:
-		default:
+		if !kindOK(s.Kind()) {
 			return nil, fmt.Errorf("subject %d is none, want one of quota.NewSubject, such as key:ID: %w", i+1, quota.ErrInvalid)
 		}
 		if s.ID() == "" || len(s) > maxName {

@@ -14,6 +14,7 @@ import (
 var (
 	errForeign = errors.New("the store gave a bucket of a subject that was not asked for")
 	errOutside = errors.New("the store gave a bucket outside the range")
+	errEnough  = errors.New("enough")
 )
 
 // Read gives the series of a query: one for each subject in their order where
@@ -39,18 +40,27 @@ func Read(ctx context.Context, store Store, q Query) ([]Series, error) {
 	} else {
 		out = []Series{p.series(p.only())}
 	}
-	if err := p.scan(ctx, store, p.subjects, out); err != nil {
+	room := MaxRefusals
+	err = store.Usage(ctx, p.asks(), func(row Row) error {
+		place := 0
+		if p.grouped {
+			place = p.index[row.Subject]
+		}
+		return p.add(&out[place], &row, &room)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("usage: read: %w", err)
 	}
 	return out, nil
 }
 
-// Each gives the series of Read one after another, each read when it is asked
-// for and bounded by MaxPoints on its own, so that any number of subjects
-// (MaxSubjects a query) takes the memory of one. Nothing of the store is held
-// while the loop's body runs, however slow it is. An error, the same as those
-// of Read, comes once, last, with an empty Series. It can be ranged over again
-// and then reads anew.
+// Each gives the series of Read one after another, each bounded by MaxPoints on
+// its own, so that any number of subjects (MaxSubjects a query, any number with
+// Query.Kind) takes the memory of a few. The store is called once, whatever
+// their number, and reads on as they are asked for. Nothing of it is held while
+// the loop's body runs, however slow it is. An error, the same as those of Read,
+// comes once, last, with an empty Series. It can be ranged over again and then
+// reads anew.
 func Each(ctx context.Context, store Store, q Query) iter.Seq2[Series, error] {
 	return func(yield func(Series, error) bool) {
 		p, err := newPlan(q)
@@ -58,25 +68,62 @@ func Each(ctx context.Context, store Store, q Query) iter.Seq2[Series, error] {
 			yield(Series{}, fmt.Errorf("usage: query: %w", err))
 			return
 		}
-		turns := 1
-		if p.grouped {
-			turns = len(p.subjects)
-		}
-		for i := range turns {
-			subject, asked := p.only(), p.subjects
-			if p.grouped {
-				subject, asked = p.subjects[i], p.subjects[i:i+1]
-			}
-			s := []Series{p.series(subject)}
-			if err := p.scan(ctx, store, asked, s); err != nil {
-				yield(Series{}, fmt.Errorf("usage: read: %w", err))
-				return
-			}
-			if !yield(s[0], nil) {
-				return
-			}
+		if err := p.each(ctx, store, yield); err != nil && err != errEnough {
+			yield(Series{}, fmt.Errorf("usage: read: %w", err))
 		}
 	}
+}
+
+func (p *plan) each(ctx context.Context, store Store, yield func(Series, error) bool) error {
+	var s Series
+	var began bool // s is being added to
+	room, next := MaxRefusals, 0
+	give := func() error {
+		began = false
+		if !yield(s, nil) {
+			return errEnough
+		}
+		return nil
+	}
+	// upTo gives what is done, and zeros to the subjects before place.
+	upTo := func(place int) error {
+		if began {
+			if err := give(); err != nil {
+				return err
+			}
+			next++
+		}
+		for ; next < place; next++ {
+			s = p.series(p.subjects[next])
+			if err := give(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if !p.grouped {
+		s, began = p.series(p.only()), true
+	}
+	err := store.Usage(ctx, p.asks(), func(row Row) error {
+		if p.grouped && (!began || row.Subject != s.Subject) {
+			place, ok := p.index[row.Subject]
+			if p.kind == "" && (!ok || place < next || began && place == next) {
+				return errForeign
+			}
+			if err := upTo(place); err != nil {
+				return err
+			}
+			s, began, room = p.series(row.Subject), true, MaxRefusals
+		}
+		return p.add(&s, &row, &room)
+	})
+	if err != nil {
+		return err
+	}
+	if !p.grouped {
+		return give()
+	}
+	return upTo(len(p.subjects))
 }
 
 // only is the subject of a series that is not grouped.
@@ -87,39 +134,38 @@ func (p *plan) only() quota.Subject {
 	return ""
 }
 
-// scan adds the buckets of the subjects asked for: to the series of the same
-// place, or all to the first where there is one.
-func (p *plan) scan(ctx context.Context, store Store, asked []quota.Subject, out []Series) error {
-	first, room := p.index[asked[0]], MaxRefusals
-	r := Range{Org: p.org, Subjects: slices.Clone(asked), From: p.from(), To: p.to()}
-	return store.Usage(ctx, r, func(row Row) error {
-		place, ok := p.index[row.Subject]
-		if place -= first; !ok || place < 0 || place >= len(asked) {
-			return errForeign
-		}
-		if row.Start < p.from() || row.Start >= p.to() {
-			return errOutside
-		}
-		if len(out) == 1 {
-			place = 0
-		}
-		i, exact := slices.BinarySearch(p.edges, row.Start)
-		if !exact {
-			i--
-		}
-		s := &out[place]
-		point := &s.Points[i]
-		if row.Day && !point.Coarse {
-			var err error
-			if point.Coarse, err = p.coarse(row.Start, p.edges[i+1]); err != nil {
-				return err
-			}
-		}
-		if err := point.add(&row, &room); err != nil {
+// asks is what the store is asked for.
+func (p *plan) asks() Range {
+	r := Range{Org: p.org, Kind: p.kind, Subjects: slices.Clone(p.subjects), From: p.from(), To: p.to()}
+	if p.cal.step != QuarterHour {
+		r.Edges = slices.Clone(p.edges)
+	}
+	return r
+}
+
+// add counts a row in.
+func (p *plan) add(s *Series, row *Row, room *int) error {
+	if _, ok := p.index[row.Subject]; !ok && (p.kind == "" || row.Subject.Kind() != p.kind) {
+		return errForeign
+	}
+	if row.Start < p.from() || row.Start >= p.to() {
+		return errOutside
+	}
+	i, exact := slices.BinarySearch(p.edges, row.Start)
+	if !exact {
+		i--
+	}
+	point := &s.Points[i]
+	if row.Day && !point.Coarse {
+		var err error
+		if point.Coarse, err = p.coarse(row.Start, p.edges[i+1]); err != nil {
 			return err
 		}
-		return s.Total.add(&row, &room)
-	})
+	}
+	if err := point.add(row, room); err != nil {
+		return err
+	}
+	return s.Total.add(row, room)
 }
 
 // Total is the sum of one subject.
@@ -152,6 +198,7 @@ func Totals(ctx context.Context, store Store, org string, subjects []quota.Subje
 	if r.From, r.To, err = checkRange(from, to); err != nil {
 		return nil, fmt.Errorf("usage: totals: %w", err)
 	}
+	r.Edges = []int64{r.From, r.To}
 	out := make([]Total, len(subjects))
 	for i, s := range subjects {
 		out[i].Subject = s

@@ -178,12 +178,28 @@ func TestEachGivesWhatReadGivesOneAfterAnother(t *testing.T) {
 		assert.Equal(t, web, one.Subject)
 		break
 	}
-	assert.Equal(t, [][]quota.Subject{{web}}, s.calls, "what nobody asked for was not read")
+	assert.Equal(t, [][]quota.Subject{{web, job, "key:never"}}, s.calls, "one call, however many subjects")
+
+	// Every subject of a kind, with those alone that spent.
+	s.spend(org, "2026-05-01T10:00:00Z", 12, 4)
+	kind := q
+	kind.Subjects, kind.Kind, kind.GroupBySubject = nil, quota.KindKey, true
+	got := map[quota.Subject]quota.Credits{}
+	for one, err := range usage.Each(t.Context(), s, kind) {
+		require.NoError(t, err)
+		got[one.Subject] += one.Total.Credits
+		assert.Len(t, one.Points, 24)
+	}
+	assert.Equal(t, map[quota.Subject]quota.Credits{web: 5, job: 7}, got)
+	_, err := usage.Read(t.Context(), s, kind)
+	require.ErrorIs(t, err, quota.ErrInvalid, "nobody knows how many there are")
+	kind.GroupBySubject = false
+	assert.Equal(t, quota.Credits(12), read(t, s, kind)[0].Total.Credits)
 
 	// More points in all than Read holds, no more than it in one series.
 	q = query("2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z", usage.QuarterHour, "UTC", web, job)
 	q.GroupBySubject = true
-	_, err := usage.Read(t.Context(), s, q)
+	_, err = usage.Read(t.Context(), s, q)
 	require.ErrorIs(t, err, quota.ErrInvalid)
 	n := 0
 	for one, err := range usage.Each(t.Context(), s, q) {
@@ -387,6 +403,20 @@ func (b *broken) Usage(_ context.Context, _ usage.Range, fn func(usage.Row) erro
 	return fn(b.row)
 }
 
+// disorder gives a row of each of these, whatever was asked for.
+type disorder []quota.Subject
+
+func (d disorder) Fold(context.Context, string, []int64, int) (int, error) { return 0, nil }
+
+func (d disorder) Usage(_ context.Context, r usage.Range, fn func(usage.Row) error) error {
+	for _, s := range d {
+		if err := fn(usage.Row{Subject: s, Start: r.From}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func TestWhatTheStoreDoesWrongIsAnError(t *testing.T) {
 	q := query("2026-05-01T00:00:00Z", "2026-05-02T00:00:00Z", usage.Day, "UTC", web, job)
 	q.GroupBySubject = true
@@ -411,13 +441,19 @@ func TestWhatTheStoreDoesWrongIsAnError(t *testing.T) {
 			}
 		})
 	}
-	// Each asks for one subject at a time: another one of the query is foreign.
-	n := 0
-	for _, err := range usage.Each(t.Context(), &broken{row: usage.Row{Subject: job, Start: at}}, q) {
-		assert.Error(t, err)
-		n++
+	// Each adds up one subject at a time: what comes back to one that is done is
+	// an error, after those that were whole.
+	for _, back := range [][]quota.Subject{{job, web}, {web, job, web}} {
+		var whole []quota.Subject
+		var last error
+		for one, err := range usage.Each(t.Context(), disorder(back), q) {
+			if last = err; err == nil {
+				whole = append(whole, one.Subject)
+			}
+		}
+		assert.Error(t, last)
+		assert.Equal(t, []quota.Subject{web}, whole)
 	}
-	assert.Equal(t, 1, n)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

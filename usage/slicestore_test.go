@@ -28,15 +28,32 @@ func (s *sliceStore) Usage(ctx context.Context, r usage.Range, fn func(usage.Row
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := r.Check(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	rows := slices.Clone(s.rows)
 	s.calls = append(s.calls, r.Subjects)
 	s.mu.Unlock()
-	for _, subject := range r.Subjects {
-		for _, row := range rows {
-			if row.Subject != subject || row.Start < r.From || row.Start >= r.To {
-				continue
+	if r.Kind != "" {
+		for i := len(rows) - 1; i >= 0; i-- { // in no order
+			if x := rows[i].Subject; x.Kind() == r.Kind && !slices.Contains(r.Subjects, x) {
+				r.Subjects = append(r.Subjects, x)
 			}
+		}
+	}
+	for _, subject := range r.Subjects {
+		var own []usage.Row
+		for _, row := range rows {
+			if row.Subject == subject && row.Start >= r.From && row.Start < r.To {
+				own = append(own, row)
+			}
+		}
+		own, err := r.Merge(own)
+		if err != nil {
+			return err
+		}
+		for _, row := range own {
 			if err := fn(row); err != nil {
 				return err
 			}

@@ -1,7 +1,10 @@
 package usage
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keypurse/keypurse/quota"
@@ -18,11 +21,104 @@ type Row struct {
 	Requests int64
 }
 
-// Range asks for the buckets of subjects whose start lies in [From, To).
+// Range asks for the buckets of subjects whose start lies in [From, To). A
+// backend checks it with Check.
 type Range struct {
-	Org      string
+	Org string
+	// Subjects are those that are asked for. Empty, with no Kind: none.
 	Subjects []quota.Subject
+	// Kind, such as quota.KindKey, asks for every subject of the kind that has
+	// a bucket in the range, deleted ones too, instead of naming them.
+	Kind     string
 	From, To int64 // microseconds of Unix time
+	// Edges fold: ascending instants, From the first and To the last, at most
+	// MaxPoints + 1. What starts between the same two of them comes as one Row
+	// a subject, reason and Day, with the sums, and the greatest Start that is
+	// in it. Nil: every bucket comes by itself.
+	Edges []int64
+}
+
+// Check refuses a range that says two things at once; the error wraps
+// quota.ErrInvalid. Subjects that cannot be are not refused: they have no
+// buckets.
+func (r *Range) Check() error {
+	switch {
+	case r.Kind != "" && len(r.Subjects) > 0:
+		return fmt.Errorf("usage: %w range: subjects, and every subject of a kind: give one of them", quota.ErrInvalid)
+	case r.Kind != "" && !kindOK(r.Kind):
+		return fmt.Errorf("usage: %w range: no such kind of subject: give org, account, member or key", quota.ErrInvalid)
+	case r.Edges == nil:
+		return nil
+	case len(r.Edges) < 2 || len(r.Edges) > MaxPoints+1 || r.Edges[0] != r.From || r.Edges[len(r.Edges)-1] != r.To:
+		return fmt.Errorf("usage: %w range: %d edges: give From, To and at most %d between them", quota.ErrInvalid, len(r.Edges), MaxPoints-1)
+	}
+	for i := 1; i < len(r.Edges); i++ {
+		if r.Edges[i-1] >= r.Edges[i] {
+			return fmt.Errorf("usage: %w range: edge %d is not behind the one before it", quota.ErrInvalid, i+1)
+		}
+	}
+	return nil
+}
+
+func kindOK(kind string) bool {
+	switch kind {
+	case quota.KindOrg, quota.KindAccount, quota.KindMember, quota.KindKey:
+		return true
+	}
+	return false
+}
+
+// Merge folds the rows of one subject, which lie in the range, as Edges ask:
+// for backends that have them in memory. rows is taken over and may be
+// reordered. A sum that would leave int64 is an error that wraps
+// quota.ErrOverflow.
+func (r *Range) Merge(rows []Row) ([]Row, error) {
+	if r.Edges == nil || len(rows) < 2 {
+		return rows, nil
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		if c := cmp.Compare(a.Reason, b.Reason); c != 0 {
+			return c
+		}
+		if a.Day != b.Day {
+			if a.Day {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.Start, b.Start)
+	})
+	out := rows[:1]
+	next := r.behind(rows[0].Start)
+	for _, row := range rows[1:] {
+		last := &out[len(out)-1]
+		if row.Reason != last.Reason || row.Day != last.Day || row.Start >= next || row.Start < last.Start {
+			next = r.behind(row.Start)
+			out = append(out, row)
+			continue
+		}
+		var err error
+		if last.Credits, err = last.Credits.Add(row.Credits); err != nil {
+			return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
+		}
+		if err := addTo(&last.Requests, row.Requests); err != nil {
+			return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
+		}
+		last.Start = row.Start
+	}
+	return out, nil
+}
+
+// behind is the first edge behind an instant of the range.
+func (r *Range) behind(at int64) int64 {
+	i, exact := slices.BinarySearch(r.Edges, at)
+	if exact {
+		i++
+	}
+	if i == len(r.Edges) {
+		return r.To
+	}
+	return r.Edges[i]
 }
 
 // Store is what this package needs of a backend. The buckets themselves are
@@ -30,8 +126,13 @@ type Range struct {
 type Store interface {
 	// Usage calls fn for every bucket in the range, refusals and folded days
 	// included, subject by subject as they are named, in no order within one,
-	// as one consistent reading of each subject. An error of fn ends it and is
-	// returned.
+	// as one consistent reading of each subject. With Range.Kind each subject
+	// comes once, in no order; one that begins to spend meanwhile may be
+	// missing. Nothing is held while fn runs: it may take its time and call
+	// the Store. What is in memory is bounded, whatever the number of
+	// subjects. An error of fn ends it and is returned; a range that
+	// Range.Check refuses wraps quota.ErrInvalid, and a sum (Range.Edges) that
+	// would leave int64 quota.ErrOverflow.
 	Usage(ctx context.Context, r Range, fn func(Row) error) error
 	// Fold merges the buckets of every subject of the organization into days:
 	// days are two or more ascending instants (microseconds), and what starts

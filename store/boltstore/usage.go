@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/usage"
@@ -36,18 +38,123 @@ func (s *Store) Peek(ctx context.Context, org string, levels []*quota.Level, at 
 // Usage implements usage.Store. Each subject is read into memory before fn hears
 // of it: fn may take its time, and use the Store.
 func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
-	for _, sub := range r.Subjects {
-		rows, err := s.subject(ctx, r, sub)
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("boltstore: %w", err)
+	}
+	give := func(subjects []quota.Subject) error {
+		for _, sub := range subjects {
+			rows, err := s.subject(ctx, r, sub)
+			if err != nil {
+				return err
+			}
+			if rows, err = r.Merge(rows); err != nil {
+				return fmt.Errorf("boltstore: %w", err)
+			}
+			for i := range rows {
+				if err := fn(rows[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if r.Kind == "" {
+		if err := give(r.Subjects); err != nil {
+			return err
+		}
+		return s.open(ctx, "usage")
+	}
+	var after []byte
+	for {
+		page, last, err := s.subjects(ctx, r.Org, r.Kind, after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		if err := give(page); err != nil {
+			return err
+		}
+		after = last
+	}
+}
+
+// subjectsPage is how many subjects are looked for at once.
+const subjectsPage = 1024
+
+// subjects finds subjects of a kind with counters, in the order of their keys,
+// those whose keys lie behind after. last is where the next page begins.
+func (s *Store) subjects(ctx context.Context, org, kind string, after []byte) (page []quota.Subject, last []byte, err error) {
+	if err := s.lock(ctx, "usage"); err != nil {
+		return nil, nil, err
+	}
+	if len(org) > maxID {
+		s.mu.Unlock()
+		return nil, nil, nil
+	}
+	found := map[string]quota.Subject{}
+	if b := s.books[org]; b != nil {
+		b.Subjects(func(sub quota.Subject) bool {
+			if sub.Kind() == kind {
+				if key := subjectPrefix(nil, org, sub); bytes.Compare(key, after) > 0 {
+					found[string(key)] = sub
+				}
+			}
+			return true
+		})
+	}
+	tx, err := s.snap()
+	s.mu.Unlock()
+	if err != nil {
+		return nil, nil, fmt.Errorf("boltstore: usage: %w", err)
+	}
+	defer tx.end()
+	err = guarded(func() error { return s.storedSubjects(ctx, tx, org, kind, after, found) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("boltstore: usage: %w", err)
+	}
+	keys := slices.Sorted(maps.Keys(found))
+	keys = keys[:min(len(keys), subjectsPage)]
+	for _, k := range keys {
+		page = append(page, found[k])
+		last = []byte(k)
+	}
+	return page, last, nil
+}
+
+// storedSubjects finds the first of them that are in the file: one look a
+// subject, however many counters it has.
+func (s *Store) storedSubjects(ctx context.Context, tx *snap, org, kind string, behind []byte, found map[string]quota.Subject) error {
+	all := appendPart(nil, org)
+	lo, end := all, after(all)
+	if behind != nil {
+		lo = after(behind)
+	}
+	for n := 0; n < subjectsPage && lo != nil; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from := lo
+		lo = nil
+		err := tabCounters.scan(tx, from, end, func(k, _ []byte) (bool, error) {
+			_, id, err := parseCounterKey(k)
+			if err != nil {
+				return false, tabCounters.damaged(k)
+			}
+			prefix := subjectPrefix(nil, org, id.Subject)
+			if id.Subject.Kind() == kind {
+				found[string(prefix)] = id.Subject
+				n++
+			} else {
+				// Past all of this kind and length: they stand side by side.
+				prefix = prefix[:len(prefix)-len(id.Subject.ID())]
+			}
+			lo = after(prefix)
+			return false, nil
+		})
 		if err != nil {
 			return err
 		}
-		for i := range rows {
-			if err := fn(rows[i]); err != nil {
-				return err
-			}
-		}
 	}
-	return s.open(ctx, "usage")
+	return nil
 }
 
 type bucketID struct {

@@ -205,14 +205,27 @@ func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) err
 	if err := s.begin(ctx, "usage"); err != nil {
 		return err
 	}
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("memstore: %w", err)
+	}
 	o := s.known(r.Org)
 	if o == nil {
 		return nil
 	}
-	for _, sub := range r.Subjects {
+	subjects := r.Subjects
+	if r.Kind != "" {
+		subjects = o.subjects(r.Kind)
+	}
+	for _, sub := range subjects {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("memstore: usage: %w", err)
+		}
 		rows, err := o.usage(sub, r.From, r.To)
+		if err == nil {
+			rows, err = r.Merge(rows)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("memstore: %w", err)
 		}
 		for _, row := range rows { // outside the lock: fn is the caller's
 			if err := fn(row); err != nil {
@@ -221,6 +234,19 @@ func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) err
 		}
 	}
 	return nil
+}
+
+// subjects are those of a kind that have counters.
+func (o *org) subjects(kind string) (out []quota.Subject) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.book.Subjects(func(sub quota.Subject) bool {
+		if sub.Kind() == kind {
+			out = append(out, sub)
+		}
+		return true
+	})
+	return out
 }
 
 func (o *org) usage(sub quota.Subject, from, to int64) (rows []usage.Row, err error) {

@@ -14,6 +14,7 @@ type statements struct {
 	putRecords, putAudit, change, wrote      string
 	lookup, audit, touch                     string
 	usage, foldable, dropBuckets             string
+	usageFolded, subjects                    string
 	purgeReceipts, purgeAlerts               string
 	windows, dropWindows, bump, purgeBatches string
 	changed, list, putDays                   string
@@ -121,7 +122,17 @@ SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::
 JOIN $s.records r ON r.kind = 4 AND r.id = q.key AND r.org = q.org ORDER BY r.id
 ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
 		usage: in(`SELECT c.subject, c.series, c.start, c.used, c.requests FROM $s.counters c
-WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4 ORDER BY c.subject`),
+WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4`),
+		usageFolded: in(`SELECT c.subject, c.series, max(c.start), sum(c.used), sum(c.requests) FROM $s.counters c
+WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4
+GROUP BY c.subject, c.series, width_bucket(c.start, $5::bigint[])`),
+		// One look into the index a subject, however many counters it has.
+		subjects: in(`WITH RECURSIVE s(subject) AS (
+	(SELECT c.subject FROM $s.counters c WHERE c.org = $1 AND c.subject > $2 AND c.subject < $3 ORDER BY c.subject LIMIT 1)
+	UNION ALL
+	SELECT (SELECT c.subject FROM $s.counters c WHERE c.org = $1 AND c.subject > s.subject AND c.subject < $3 ORDER BY c.subject LIMIT 1)
+	FROM s WHERE s.subject IS NOT NULL
+) SELECT s.subject FROM s WHERE s.subject IS NOT NULL LIMIT $4`),
 		foldable: in(`SELECT c.subject, c.series, c.start, c.used, c.held, c.requests FROM $s.counters c
 WHERE c.org = $1 AND c.number = 0 AND c.series NOT LIKE '@%' AND c.start >= $2 AND c.start < $3 AND (c.subject, c.series, c.start) > ($4, $5, $6)
 ORDER BY c.subject, c.series, c.start LIMIT $7`),

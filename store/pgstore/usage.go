@@ -6,66 +6,134 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/usage"
 )
 
-// aboutRows is how many rows of usage are read at once.
+// aboutRows is how many rows of usage are read at once, of at most maxSubjects
+// subjects.
 const (
 	aboutRows   = 1 << 17
-	maxSubjects = 256
+	maxSubjects = 1 << 12
 	quarter     = 15 * 60 * 1_000_000
 )
 
 // Usage implements usage.Store: some subjects at a time, so that memory stays
-// bounded and no connection waits for fn.
+// bounded and no connection waits for fn. Where the range has edges the server
+// folds, so that 10,000 subjects by day are a few questions and not as many
+// rows as there are buckets.
 func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
 	ctx, end, err := s.begin(ctx, "usage")
 	if err != nil {
 		return err
 	}
 	defer end()
+	if err := r.Check(); err != nil {
+		return fmt.Errorf("pgstore: %w", err)
+	}
+	if checkText("organization", r.Org) != nil || r.From >= r.To {
+		return nil
+	}
+	rows := max(0, r.To-r.From) / quarter
+	if r.Edges != nil {
+		rows = min(rows, int64(len(r.Edges)))
+	}
+	each := int(max(1, min(maxSubjects, aboutRows/(1+rows))))
+	if r.Kind != "" {
+		return s.usageOfKind(ctx, &r, each, fn)
+	}
 	var subjects []quota.Subject
 	for _, sub := range r.Subjects {
 		if checkText("subject", string(sub)) == nil {
 			subjects = append(subjects, sub)
 		}
 	}
-	if checkText("organization", r.Org) != nil || r.From >= r.To {
-		return nil
-	}
-	each := int(max(1, min(maxSubjects, aboutRows/(1+max(0, r.To-r.From)/quarter))))
 	for part := range slices.Chunk(subjects, each) {
-		var sub texts
-		for _, x := range part {
-			sub.add(string(x))
+		if err := s.usageOf(ctx, &r, part, fn); err != nil {
+			return err
 		}
-		rows := map[quota.Subject][]usage.Row{}
+	}
+	return nil
+}
+
+// usageOfKind finds the subjects of a kind, some at a time.
+func (s *Store) usageOfKind(ctx context.Context, r *usage.Range, each int, fn func(usage.Row) error) error {
+	from, to := r.Kind+":", r.Kind+";" // the byte behind the colon
+	for {
+		var part []quota.Subject
 		err := s.read(ctx, "usage", func() error {
-			got := map[quota.Subject][]usage.Row{}
-			err := s.each(ctx, s.db.DB, nil, s.sql.usage, []any{r.Org, sub.String(), r.From, r.To}, func(rows *sql.Rows) error {
-				var u usage.Row
-				var series string
-				err := rows.Scan(&u.Subject, &series, &u.Start, &u.Credits, &u.Requests)
-				u.Day, u.Reason = usage.ParseSeries(series)
-				got[u.Subject] = append(got[u.Subject], u)
+			var got []quota.Subject
+			err := s.each(ctx, s.db.DB, nil, s.sql.subjects, []any{r.Org, from, to, each}, func(rows *sql.Rows) error {
+				var sub quota.Subject
+				err := rows.Scan(&sub)
+				got = append(got, sub)
 				return err
 			})
 			if err == nil {
-				rows = got
+				part = got
 			}
 			return err
 		})
-		if err != nil {
+		if err != nil || len(part) == 0 {
 			return err
 		}
-		for _, x := range part {
-			for _, u := range rows[x] {
-				if err := fn(u); err != nil {
-					return err
-				}
+		if err := s.usageOf(ctx, r, part, fn); err != nil || len(part) < each {
+			return err
+		}
+		from = string(part[len(part)-1])
+	}
+}
+
+// usageOf reads some subjects in one question.
+func (s *Store) usageOf(ctx context.Context, r *usage.Range, part []quota.Subject, fn func(usage.Row) error) error {
+	var sub texts
+	for _, x := range part {
+		sub.add(string(x))
+	}
+	text, args := s.sql.usage, []any{r.Org, sub.String(), r.From, r.To}
+	if r.Edges != nil {
+		var edges ints
+		for _, at := range r.Edges {
+			edges.add(at)
+		}
+		text, args = s.sql.usageFolded, append(args, edges.String())
+	}
+	rows := map[quota.Subject][]usage.Row{}
+	err := s.read(ctx, "usage", func() error {
+		got := map[quota.Subject][]usage.Row{}
+		err := s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+			var u usage.Row
+			var series, credits, requests string // sums may be longer than int64
+			err := rows.Scan(&u.Subject, &series, &u.Start, &credits, &requests)
+			if err != nil {
+				return err
+			}
+			n, err := strconv.ParseInt(credits, 10, 64)
+			if u.Credits = quota.Credits(n); err == nil {
+				u.Requests, err = strconv.ParseInt(requests, 10, 64)
+			}
+			if err != nil {
+				return fmt.Errorf("sum of %s: %w", u.Subject, quota.ErrOverflow)
+			}
+			u.Day, u.Reason = usage.ParseSeries(series)
+			got[u.Subject] = append(got[u.Subject], u)
+			return nil
+		})
+		if err == nil {
+			rows = got
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, x := range part {
+		for _, u := range rows[x] {
+			if err := fn(u); err != nil {
+				return err
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/store"
 	"github.com/keypurse/keypurse/store/memstore"
+	"github.com/keypurse/keypurse/usage"
 )
 
 // wrapper hides that the store is a quota.Direct, so that Ledgers on it gather.
@@ -25,6 +26,7 @@ type broken struct {
 	peek   func(ctx context.Context, org string, ls []*quota.Level, at int64) ([]quota.Figure, error)
 	outbox func(ctx context.Context, after int64, n int) ([]quota.Alert, error)
 	purge  func(ctx context.Context, p saccount.Purge) (int, error)
+	usage  func(ctx context.Context, r usage.Range, fn func(usage.Row) error) error
 	fold   func(ctx context.Context, org string, days []int64, most int) (int, error)
 	touch  func(ctx context.Context, ts []saccount.Touch) error
 	close  func() error
@@ -46,6 +48,9 @@ func (b *broken) Peek(ctx context.Context, org string, ls []*quota.Level, at int
 func (b *broken) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
 	return b.outbox(ctx, after, n)
 }
+func (b *broken) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
+	return b.usage(ctx, r, fn)
+}
 func (b *broken) Purge(ctx context.Context, p saccount.Purge) (int, error) { return b.purge(ctx, p) }
 func (b *broken) Fold(ctx context.Context, org string, days []int64, most int) (int, error) {
 	return b.fold(ctx, org, days, most)
@@ -57,7 +62,7 @@ func (b *broken) Close() error                                         { return 
 func breaking(by func(b *broken, sound store.Store)) func() store.Store {
 	return func() store.Store {
 		s := memstore.New()
-		b := &broken{wrapper{s}, s.Apply, s.Write, s.Lookup, s.List, s.Peek, s.Outbox, s.Purge, s.Fold, s.Touch, s.Close}
+		b := &broken{wrapper{s}, s.Apply, s.Write, s.Lookup, s.List, s.Peek, s.Outbox, s.Purge, s.Usage, s.Fold, s.Touch, s.Close}
 		by(b, s)
 		return b
 	}
@@ -120,6 +125,25 @@ func brokenStores() []brokenStore {
 					}
 				}
 				return nil
+			}
+		})},
+		{"does not fold", "Usage", "between two edges everything is one row", breaking(func(b *broken, s store.Store) {
+			b.usage = func(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
+				if r.Check() == nil {
+					r.Edges = nil
+				}
+				return s.Usage(ctx, r, fn)
+			}
+		})},
+		{"finds 1000 subjects", "Usage", "every subject of a kind comes once, the deleted too", breaking(func(b *broken, s store.Store) {
+			b.usage = func(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
+				seen := map[quota.Subject]bool{}
+				return s.Usage(ctx, r, func(row usage.Row) error {
+					if seen[row.Subject] = true; len(seen) > 1000 && r.Kind != "" {
+						return nil
+					}
+					return fn(row)
+				})
 			}
 		})},
 		{"forgets ids", "Idempotency", "the same id with the same fields gives the first result again", breaking(func(b *broken, s store.Store) {

@@ -1,17 +1,21 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
 )
 
 func persistents() []guarantee {
 	return []guarantee{
 		{"records, uses and audit entries are there after reopening", "what was acknowledged is durable", keepRecords},
 		{"counters, usage and settings are there after reopening", "a restart is no reset", keepCounters},
+		{"every subject that spent is found after reopening", "who spent most can only be found where nobody is left out", keepSubjects},
 		{"ids, holds and their ends are there after reopening", "a retry after a restart charges nothing twice", keepIDs},
 		{"windows that were opened by a new period are there after reopening", "a restart must not grant what an edit took away", keepOpenings},
 		{"alerts are there after reopening, and none comes twice", "a threshold that alerted before a restart has alerted", keepAlerts},
@@ -24,6 +28,35 @@ func persistents() []guarantee {
 		{"another random history comes out as a plain model of it, reopened all along", "what nobody thought of is found by trying everything", func(k *kit) {
 			modelRun(k, rand.Uint64()>>1, 500)
 		}},
+	}
+}
+
+func keepSubjects(k *kit) {
+	k.tree()
+	var want []usage.Row
+	var ops []*quota.Op
+	for i := range 1200 {
+		s := quota.NewSubject(quota.KindKey, fmt.Sprint(i*i))
+		ops = append(ops, k.charge(noon, "", 1, level(s, noon), level(acc1, noon)))
+		want = append(want, usage.Row{Subject: s, Start: noon, Credits: 1, Requests: 1})
+	}
+	k.apply(ops...)
+	k.reopen()
+	for i := range 1200 { // some stored, some new, some both
+		if s := quota.NewSubject(quota.KindKey, fmt.Sprint(i*i)); i%3 == 0 {
+			k.run(quota.Applied, k.charge(noon, "", 1, level(s, noon)))
+			want[i].Credits, want[i].Requests = 2, 2
+		}
+	}
+	k.run(quota.Applied, k.charge(noon, "", 1, level(key1, noon)))
+	want = append(want, usage.Row{Subject: key1, Start: noon, Credits: 1, Requests: 1})
+	slices.SortFunc(want, func(a, b usage.Row) int { return cmp.Compare(a.Subject, b.Subject) })
+	for range 2 {
+		got := k.read(usage.Range{Kind: quota.KindKey, From: noon, To: noon + quarter, Edges: []int64{noon, noon + quarter}})
+		if !slices.Equal(got, want) {
+			k.failf("%d keys came, want %d, each with its row", len(got), len(want))
+		}
+		k.reopen()
 	}
 }
 

@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/keypurse/keypurse/quota"
@@ -19,6 +21,12 @@ func usages() []guarantee {
 		{"rows come subject by subject as they are named", "whoever adds up needs no memory of the others", usageOrder},
 		{"the history of the deleted stays", "a deleted key's credits stay in its parents' totals, and its own stay readable", usageDeleted},
 		{"an error of the caller's function ends the reading", "a caller that has enough says so", usageError},
+		{"every subject of a kind comes once, the deleted too", "who spent most can only be found where nobody is left out", usageKind},
+		{"between two edges everything is one row", "a month of days of 10,000 accounts must not bring every quarter of an hour", usageEdges},
+		{"a folded day keeps its mark between edges", "whether a day reaches beyond its point is told by where it begins", usageEdgesOfDays},
+		{"a sum beyond int64 is an error", "a wrong number is worse than none", usageEdgesOverflow},
+		{"nothing is held while rows are handed over", "a slow export must not stop charges, and may use the Store", usageUnheld},
+		{"a range that says two things is ErrInvalid", "a guess would answer another question", usageInvalid},
 		{"what is not there has no rows", "an unknown subject has spent nothing", usageNone},
 	}
 }
@@ -193,4 +201,160 @@ func usageNone(k *kit) {
 	if n != 0 || err != nil {
 		k.failf("folding an unknown organization: %d folded, error %v; want nothing", n, err)
 	}
+}
+
+// read is what a range brings, and fails where a subject comes in two parts.
+func (k *kit) read(r usage.Range) (all []usage.Row) {
+	k.t.Helper()
+	r.Org = acme
+	done := map[quota.Subject]bool{}
+	k.must(k.Usage(background(), r, func(row usage.Row) error {
+		if n := len(all); n > 0 && all[n-1].Subject != row.Subject {
+			done[all[n-1].Subject] = true
+		}
+		if done[row.Subject] {
+			k.failf("%s comes twice", row.Subject)
+		}
+		all = append(all, row)
+		return nil
+	}), "read usage")
+	slices.SortFunc(all, func(a, b usage.Row) int {
+		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Start, b.Start))
+	})
+	return all
+}
+
+func usageKind(k *kit) {
+	k.tree()
+	var want []usage.Row
+	var ops []*quota.Op
+	// More than any backend looks for at once, of lengths of their own, and
+	// some that spend beside or before the range alone.
+	for i := range 5000 {
+		s := quota.NewSubject(quota.KindAccount, fmt.Sprint("x", i*i*i))
+		now := int64(noon)
+		switch i % 1000 {
+		case 7:
+			now = noon - day
+		case 8:
+			now = noon + hour
+		default:
+			want = append(want, usage.Row{Subject: s, Start: noon, Credits: quota.Credits(i), Requests: 1})
+		}
+		ops = append(ops, k.charge(now, "", quota.Credits(i), level(s, now), level(org, now)),
+			k.charge(now, "", 1, level(quota.NewSubject(quota.KindKey, fmt.Sprint("x", i)), now)))
+	}
+	for part := range slices.Chunk(ops, 1000) {
+		k.apply(part...)
+		for _, o := range part {
+			same(k, "outcome", o.Result.Outcome, quota.Applied)
+		}
+	}
+	k.run(quota.Applied, k.charge(noon, "", 5, level(acc1, noon)))
+	gone := k.get(saccount.KindAccount, "a1")
+	gone.Deleted = at(noon)
+	k.put(gone)
+	want = append(want, usage.Row{Subject: acc1, Start: noon, Credits: 5, Requests: 1})
+	slices.SortFunc(want, func(a, b usage.Row) int { return cmp.Compare(a.Subject, b.Subject) })
+	got := k.read(usage.Range{Kind: quota.KindAccount, From: noon, To: noon + hour})
+	if !slices.Equal(got, want) {
+		k.failf("%d accounts came, want %d, each with its row", len(got), len(want))
+	}
+	same(k, "organizations", len(k.read(usage.Range{Kind: quota.KindOrg, From: noon, To: noon + quarter, Edges: []int64{noon, noon + quarter}})), 1)
+	same(k, "members", len(k.read(usage.Range{Kind: quota.KindMember, From: 0, To: noon + day})), 0)
+	enough, calls := errors.New("enough"), 0
+	err := k.Usage(background(), usage.Range{Org: acme, Kind: quota.KindAccount, From: noon, To: noon + hour}, func(usage.Row) error { calls++; return enough })
+	k.is(err, enough, "a reading that the caller ended")
+	same(k, "calls", calls, 1)
+}
+
+func usageEdges(k *kit) {
+	k.tree()
+	for i := range int64(12) { // 12:00 to 14:45
+		k.run(quota.Applied, k.charge(noon+i*quarter, "", quota.Credits(1)<<i, level(key1, noon+i*quarter), level(acc1, noon+i*quarter)))
+		k.apply(k.refused(noon+i*quarter, key1, quota.ReasonLimit, 1), k.refused(noon+i*quarter, key1, quota.ReasonRate, i))
+	}
+	edges := []int64{noon + 1, noon + hour, noon + hour + quarter, noon + 3*hour, noon + 4*hour}
+	row := func(s quota.Subject, reason quota.Reason, start int64, credits quota.Credits, requests int64) usage.Row {
+		return usage.Row{Subject: s, Reason: reason, Start: noon + start*quarter, Credits: credits, Requests: requests}
+	}
+	want := []usage.Row{
+		row(acc1, "", 3, 2+4+8, 3), row(acc1, "", 4, 16, 1), row(acc1, "", 11, 32+64+128+256+512+1024+2048, 7),
+		row(key1, "", 3, 2+4+8, 3), row(key1, "", 4, 16, 1), row(key1, "", 11, 32+64+128+256+512+1024+2048, 7),
+		row(key1, "limit", 3, 0, 3), row(key1, "limit", 4, 0, 1), row(key1, "limit", 11, 0, 7),
+		row(key1, "rate", 3, 0, 1+2+3), row(key1, "rate", 4, 0, 4), row(key1, "rate", 11, 0, 5+6+7+8+9+10+11),
+	}
+	r := usage.Range{Subjects: []quota.Subject{key1, "key:nobody", acc1}, From: edges[0], To: edges[4], Edges: edges}
+	same(k, "rows between edges", k.read(r), want)
+	r.Subjects, r.Kind = nil, quota.KindKey
+	same(k, "rows of every key", k.read(r), want[3:])
+}
+
+func usageEdgesOfDays(k *kit) {
+	days, _, _ := k.history()
+	k.foldAll(days, 1000)
+	late := days[1] + hour
+	k.run(quota.Applied, k.charge(late, "", 7, level(key1, late)))
+	got := k.read(usage.Range{Subjects: []quota.Subject{key1}, From: days[0] - day, To: days[3], Edges: []int64{days[0] - day, days[2], days[3]}})
+	same(k, "rows", got, []usage.Row{
+		{Subject: key1, Day: true, Start: days[1], Credits: 6*1 + 15 + 6*11 + 15, Requests: 12},
+		{Subject: key1, Start: quota.BucketStart(late), Credits: 7, Requests: 1},
+		{Subject: key1, Day: true, Start: days[2], Credits: 6*21 + 15, Requests: 6},
+		{Subject: key1, Reason: quota.ReasonLimit, Day: true, Start: days[1], Requests: 24},
+		{Subject: key1, Reason: quota.ReasonLimit, Day: true, Start: days[2], Requests: 12},
+	})
+}
+
+func usageEdgesOverflow(k *kit) {
+	k.tree()
+	for i := range int64(2) {
+		k.run(quota.Applied, k.charge(noon+i*quarter, "", math.MaxInt64, level(key1, noon+i*quarter)))
+	}
+	r := usage.Range{Org: acme, Subjects: []quota.Subject{key1}, From: noon, To: noon + hour, Edges: []int64{noon, noon + hour}}
+	err := k.Usage(background(), r, func(r usage.Row) error { k.failf("a row: %+v", r); return nil })
+	k.is(err, quota.ErrOverflow, "a sum beyond int64")
+	r.Edges = []int64{noon, noon + quarter, noon + hour}
+	same(k, "rows that fit", len(k.read(r)), 2)
+}
+
+func usageUnheld(k *kit) {
+	k.tree()
+	for _, s := range []quota.Subject{key1, key2, key3} {
+		k.run(quota.Applied, k.charge(noon, "", 1, level(s, noon)))
+	}
+	seen := 0
+	for _, r := range []usage.Range{{Subjects: []quota.Subject{key1, key2, key3}}, {Kind: quota.KindKey}} {
+		r.Org, r.From, r.To = acme, noon, noon+hour
+		k.must(k.Usage(background(), r, func(row usage.Row) error {
+			seen++
+			k.run(quota.Applied, k.charge(noon+2*hour, "", 1, level(row.Subject, noon+2*hour)))
+			k.rows(key1, noon, noon+day)
+			k.put(record(saccount.KindKey, fmt.Sprint("n", seen), "a1", fmt.Sprint("New ", seen)))
+			k.refresh()
+			return nil
+		}), "read usage")
+	}
+	same(k, "rows", seen, 6)
+}
+
+func usageInvalid(k *kit) {
+	k.tree()
+	for name, r := range map[string]usage.Range{
+		"subjects and a kind":    {Subjects: []quota.Subject{key1}, Kind: quota.KindKey},
+		"no such kind":           {Kind: "team"},
+		"one edge":               {Subjects: []quota.Subject{key1}, Edges: []int64{noon}},
+		"no edges":               {Subjects: []quota.Subject{key1}, Edges: []int64{}},
+		"edges that begin late":  {Subjects: []quota.Subject{key1}, Edges: []int64{noon + 1, noon + hour}},
+		"edges that end early":   {Subjects: []quota.Subject{key1}, Edges: []int64{noon, noon + minute}},
+		"edges that go back":     {Subjects: []quota.Subject{key1}, Edges: []int64{noon, noon + 2*hour, noon + hour}},
+		"edges that stand still": {Subjects: []quota.Subject{key1}, Edges: []int64{noon, noon + minute, noon + minute, noon + hour}},
+	} {
+		r.Org, r.From, r.To = acme, noon, noon+hour
+		err := k.Usage(background(), r, func(usage.Row) error { return nil })
+		k.is(err, quota.ErrInvalid, "a range with "+name)
+	}
+	k.must(k.Usage(background(), usage.Range{Org: acme, From: noon, To: noon + hour}, func(r usage.Row) error {
+		k.failf("nobody was asked for and a row came: %+v", r)
+		return nil
+	}), "read the usage of nobody")
 }
