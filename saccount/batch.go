@@ -16,7 +16,7 @@ func Micro(t time.Time) time.Time {
 // Check refuses a query that no store can answer. Errors wrap ErrInvalid.
 func (q *ListQuery) Check() error {
 	switch {
-	case q.Kind < KindOrg || q.Kind > KindKey:
+	case !q.Kind.Valid():
 		return fmt.Errorf("%w query: unknown kind %d", ErrInvalid, q.Kind)
 	case q.Limit < 1 || q.Limit > MaxPage:
 		return fmt.Errorf("%w query: a page of %d; give 1 to %d", ErrInvalid, q.Limit, MaxPage)
@@ -58,7 +58,8 @@ func NewBatchView(b *Batch, get func(kind Kind, id string) *Record, named func(k
 }
 
 // Check gives the records to put, with their next revisions, and whether the
-// settings number is raised. taken reports whether a key's id is used anywhere.
+// settings number is raised. taken reports whether an id of a kind that is
+// FoundByID is used anywhere.
 // Errors are those of Store.Write.
 func (v *BatchView) Check(taken func(keyID string) bool) (puts []Record, raise bool, err error) {
 	if v.batch.Org == "" {
@@ -77,12 +78,12 @@ func (v *BatchView) Check(taken func(keyID string) bool) (puts []Record, raise b
 func (v *BatchView) check(in *Record, taken func(string) bool) error {
 	r := in.Clone()
 	r.Created, r.Deleted, r.Expires, r.Use = Micro(r.Created), Micro(r.Deleted), Micro(r.Expires), Use{}
-	if r.Kind < KindOrg || r.Kind > KindKey || r.ID == "" || r.Org != v.batch.Org {
+	if !r.Kind.Valid() || r.ID == "" || r.Org != v.batch.Org || r.Kind == KindOrg && r.ID == HostPartition {
 		return fmt.Errorf("%w record: it needs a kind, an id and the batch's organization", ErrInvalid)
 	}
 	old := v.record(r.Kind, r.ID)
 	switch {
-	case r.Revision == 0 && (old != nil || r.Kind == KindKey && taken(r.ID)):
+	case r.Revision == 0 && (old != nil || r.Kind.FoundByID() && taken(r.ID)):
 		return fmt.Errorf("id: %w; ids are never used again", ErrExists)
 	case r.Revision != 0 && old == nil:
 		return ErrNotFound
@@ -130,9 +131,14 @@ func (v *BatchView) parentLives(r *Record) bool {
 	switch r.Kind {
 	case KindOrg:
 		return r.Parent == "" && r.ID == r.Org
-	case KindAccount, KindMember:
+	case KindRequest:
+		return r.Parent == r.Org // it outlives what it did
+	case KindAccount, KindMember, KindManagementKey:
 		if r.Parent != r.Org {
 			return false
+		}
+		if r.Kind == KindManagementKey && r.Org == HostPartition {
+			return true
 		}
 		p = v.record(KindOrg, r.Org)
 	case KindKey:

@@ -18,9 +18,29 @@ const (
 	KindAccount
 	KindMember
 	KindKey
+	// KindManagementKey is a key to manage an organization with, or the host's
+	// in HostPartition.
+	KindManagementKey
+	// KindRequest remembers that a request was done: see Guard. It is over at
+	// Record.Expires, and then dropped by Purge.
+	KindRequest
 )
 
-// String is "org", "account", "member" or "key", as in a quota.Subject.
+// HostPartition is where records lie that belong to the host and to no
+// organization: its management keys, and requests that make organizations. It
+// is written, audited and listed like an organization, without a record of
+// its own. No organization has this id: theirs have no space in front.
+const HostPartition = " host"
+
+// Valid reports whether k is one of the kinds.
+func (k Kind) Valid() bool { return k >= KindOrg && k <= KindRequest }
+
+// FoundByID reports whether a record's id is unique in the whole store and
+// finds it without its organization: keys of both kinds, which share their ids.
+func (k Kind) FoundByID() bool { return k == KindKey || k == KindManagementKey }
+
+// String is "org", "account", "member" or "key", as in a quota.Subject,
+// "management_key" or "request".
 func (k Kind) String() string {
 	switch k {
 	case KindOrg:
@@ -31,6 +51,10 @@ func (k Kind) String() string {
 		return quota.KindMember
 	case KindKey:
 		return quota.KindKey
+	case KindManagementKey:
+		return "management_key"
+	case KindRequest:
+		return "request"
 	}
 	return "unknown kind"
 }
@@ -39,13 +63,13 @@ func (k Kind) String() string {
 // parent may share a name: accounts and keys. People and organizations may.
 func (k Kind) UniqueNames() bool { return k == KindAccount || k == KindKey }
 
-// Record is an organization, account, member or key as a store keeps it: what
+// Record is an organization, account, member, key or whatever else has a Kind, as a store keeps it: what
 // stores look at stands in fields, the rest is Data, which they keep byte by
 // byte.
 type Record struct {
 	Kind     Kind
 	Org      string // the organization's id; of an organization, its own
-	ID       string // unique among the kind in the organization; of a key, everywhere
+	ID       string // unique among the kind in the organization; where Kind.FoundByID, everywhere
 	Parent   string // of a key, its account's id; of an organization, empty; else the organization's
 	Name     string // where Kind.UniqueNames, unique among the living records of the kind and parent; may be empty
 	Disabled bool
@@ -56,7 +80,7 @@ type Record struct {
 	Revision int64 // 1 when it was made, one more with each change
 	Data     []byte
 
-	// Use is when a key was last used. Stores fill it when they read; Write
+	// Use is when a key, of either kind, was last used. Stores fill it when they read; Write
 	// ignores it.
 	Use Use
 }
@@ -80,7 +104,7 @@ func (r *Record) Clone() Record {
 type Lineage struct {
 	Record  Record
 	Account *Record // of a key
-	Org     *Record // nil where Record is the organization
+	Org     *Record // nil where Record is the organization, and in HostPartition
 	// Settings is the organization's settings number at that moment.
 	Settings int64
 }

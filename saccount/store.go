@@ -26,13 +26,13 @@ type Store interface {
 	// one for the whole Batch, in the same step.
 	Write(ctx context.Context, b Batch) error
 	// Lookup reads a record and what stands above it, deleted ones too, as of
-	// one moment, in one read. org may be empty for a key, whose id is unique
-	// everywhere; a key of another organization than org is not found.
+	// one moment, in one read. org may be empty where Kind.FoundByID; a key of
+	// another organization than org is not found.
 	Lookup(ctx context.Context, org string, kind Kind, id string) (Lineage, error)
 	// List reads a page of records that match, in the order asked for. more
 	// is false where nothing follows.
 	List(ctx context.Context, q ListQuery) (page []Record, more bool, err error)
-	// Touch notes when keys were last used; an older note never replaces a
+	// Touch notes when keys, of either kind, were last used; an older note never replaces a
 	// newer one. Keys that are not there are passed over. It changes no
 	// revision and no settings number.
 	Touch(ctx context.Context, touches []Touch) error
@@ -71,7 +71,7 @@ type Touch struct {
 
 // Purge says what is over. A zero time drops nothing of its kind.
 type Purge struct {
-	Receipts time.Time // ids that are remembered until this instant or before
+	Receipts time.Time // ids that are remembered until this instant or before, and records of KindRequest that expired by then
 	Alerts   time.Time // alerts put up before this instant
 	Windows  time.Time // counters of limits whose window ended before this instant; buckets are not dropped
 	Most     int       // bounds one call; at least 1

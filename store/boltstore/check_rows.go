@@ -47,6 +47,14 @@ func form(t *table, k, v []byte) (err error) {
 		if err != nil {
 			return bad
 		}
+	case tabRequests:
+		_, rest, err := cutOrdered(k)
+		if err == nil {
+			_, _, _, err = cutRecordKey(rest)
+		}
+		if err != nil {
+			return bad
+		}
 	case tabOpenings:
 		if _, rest, err := quota.ParseOpenings(v); err != nil || len(rest) != 0 {
 			return bad
@@ -82,10 +90,13 @@ func (c *checker) records(tx *snap) error {
 		if r.Deleted.IsZero() && r.Name != "" && kind.UniqueNames() && !c.says(tx, tabNames, nameKey(nil, kind, r.Org, r.Parent, r.Name), id) {
 			c.foundf("%s %q is not found by its name", kind, id)
 		}
+		if kind.FoundByID() && !c.says(tx, tabKeys, []byte(id), r.Org) {
+			c.foundf("key %q is not found by its id", id)
+		}
+		if kind == saccount.KindRequest && !c.says(tx, tabRequests, requestKey(nil, r), "") {
+			c.foundf("request %q will never be dropped", id)
+		}
 		if kind == saccount.KindKey {
-			if !c.says(tx, tabKeys, []byte(id), r.Org) {
-				c.foundf("key %q is not found by its id", id)
-			}
 			if !c.says(tx, tabChildren, childKey(nil, r.Org, r.Parent, id), "") {
 				c.foundf("key %q is not listed with its account", id)
 			}
@@ -118,7 +129,10 @@ func (c *checker) records(tx *snap) error {
 		return err
 	}
 	isKey := func(k saccount.Kind) bool { return k == saccount.KindKey }
-	if err := count(tabKeys, isKey, false); err != nil {
+	if err := count(tabKeys, saccount.Kind.FoundByID, false); err != nil {
+		return err
+	}
+	if err := count(tabRequests, func(k saccount.Kind) bool { return k == saccount.KindRequest }, false); err != nil {
 		return err
 	}
 	if err := count(tabChildren, isKey, false); err != nil {

@@ -47,6 +47,15 @@ func recordKey(dst []byte, kind saccount.Kind, org, id string) []byte {
 	return append(recordPrefix(dst, kind, org), id...)
 }
 
+// requestKey orders requests by their end.
+func requestKey(dst []byte, r *saccount.Record) []byte {
+	var ends int64
+	if !r.Expires.IsZero() {
+		ends = r.Expires.UnixMicro()
+	}
+	return recordKey(appendOrdered(dst, ends), r.Kind, r.Org, r.ID)
+}
+
 func namePrefix(dst []byte, kind saccount.Kind, org, parent string) []byte {
 	return appendPart(appendPart(append(dst, byte(kind)), org), parent)
 }

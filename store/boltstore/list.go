@@ -84,7 +84,7 @@ func (s *Store) list(ctx context.Context, tx *snap, q *saccount.ListQuery) (page
 			more = true
 			return false, nil
 		}
-		if r.Kind == saccount.KindKey {
+		if r.Kind.FoundByID() {
 			if r.Use, err = s.use(tx, r.ID); err != nil {
 				return false, err
 			}

@@ -243,14 +243,31 @@ func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
 		}
 	}()
 	fresh := false
+	var lacking []*table
 	err = s.view(func(tx *snap) error {
 		if fresh = tx.Bucket(tabMeta.name) == nil; fresh {
 			return nil
 		}
+		for _, t := range later {
+			if tx.Bucket(t.name) == nil {
+				lacking = append(lacking, t)
+			}
+		}
 		return s.restore(tx)
 	})
-	if err == nil && fresh { // an empty bbolt file
+	switch {
+	case err != nil:
+	case fresh: // an empty bbolt file
 		err = s.update(layout)
+	case len(lacking) > 0:
+		err = s.update(func(tx *bbolt.Tx) error {
+			for _, t := range lacking {
+				if _, err := tx.CreateBucketIfNotExists(t.name); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
 	}
 	if err != nil {
 		return nil, err

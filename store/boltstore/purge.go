@@ -19,6 +19,7 @@ type purge struct {
 	rekeep map[string][]byte // receipts' keys that are kept until another instant
 	ends   [][]byte          // rows of tabEnds that are spent
 	alerts [][]byte
+	asked  [][]byte // rows of tabRequests that are over
 	n      int
 }
 
@@ -60,6 +61,9 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			return err
 		}
 		if err := s.overWindows(tx, p, out); err != nil {
+			return err
+		}
+		if err := s.overRequests(tx, p, out); err != nil {
 			return err
 		}
 		return s.overAlerts(tx, p, out)
@@ -116,6 +120,21 @@ func (s *Store) overReceipts(tx *snap, p saccount.Purge, out *purge) error {
 			}
 		}
 		out.keeps = append(out.keeps, bytes.Clone(k))
+		return true, nil
+	})
+}
+
+// overRequests finds requests that are remembered no longer.
+func (s *Store) overRequests(tx *snap, p saccount.Purge, out *purge) error {
+	if p.Receipts.IsZero() || out.n >= p.Most {
+		return nil
+	}
+	return tabRequests.scan(tx, []byte{0}, appendOrdered(nil, p.Receipts.UnixMicro()+1), func(k, _ []byte) (bool, error) {
+		if out.n >= p.Most {
+			return false, nil
+		}
+		out.asked = append(out.asked, bytes.Clone(k))
+		out.n++
 		return true, nil
 	})
 }
@@ -237,6 +256,18 @@ func (p *purge) apply(tx *bbolt.Tx, changes []change) error {
 			if err := rows.t.delete(tx, k); err != nil {
 				return err
 			}
+		}
+	}
+	for _, k := range p.asked {
+		_, record, err := cutOrdered(k)
+		if err != nil {
+			return tabRequests.damaged(k)
+		}
+		if err := tabRecords.delete(tx, record); err != nil {
+			return err
+		}
+		if err := tabRequests.delete(tx, k); err != nil {
+			return err
 		}
 	}
 	for _, k := range p.rekeep {

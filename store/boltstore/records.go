@@ -270,6 +270,21 @@ func putRecord(tx *bbolt.Tx, r, old *saccount.Record) error {
 			return err
 		}
 	}
+	if r.Kind == saccount.KindRequest {
+		if old != nil {
+			if err := tabRequests.delete(tx, requestKey(nil, old)); err != nil {
+				return err
+			}
+		}
+		if err := tabRequests.put(tx, requestKey(nil, r), nil); err != nil {
+			return err
+		}
+	}
+	if r.Kind.FoundByID() && old == nil {
+		if err := tabKeys.put(tx, []byte(r.ID), []byte(r.Org)); err != nil {
+			return err
+		}
+	}
 	if r.Kind == saccount.KindKey {
 		if old != nil && old.Parent != r.Parent {
 			if err := tabChildren.delete(tx, childKey(nil, old.Org, old.Parent, r.ID)); err != nil {
@@ -278,11 +293,6 @@ func putRecord(tx *bbolt.Tx, r, old *saccount.Record) error {
 		}
 		if old == nil || old.Parent != r.Parent {
 			if err := tabChildren.put(tx, childKey(nil, r.Org, r.Parent, r.ID), nil); err != nil {
-				return err
-			}
-		}
-		if old == nil {
-			if err := tabKeys.put(tx, []byte(r.ID), []byte(r.Org)); err != nil {
 				return err
 			}
 		}
@@ -295,7 +305,7 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	if err := s.open(ctx, "lookup"); err != nil {
 		return l, err
 	}
-	if kind < saccount.KindOrg || kind > saccount.KindKey {
+	if !kind.Valid() {
 		return l, fmt.Errorf("boltstore: lookup: %w kind %d", saccount.ErrInvalid, kind)
 	}
 	err = s.view(func(tx *snap) (err error) {
@@ -312,7 +322,7 @@ func (s *Store) lineage(tx *snap, org string, kind saccount.Kind, id string) (l 
 	if len(org) > maxID || len(id) > maxID || id == "" {
 		return l, saccount.ErrNotFound
 	}
-	if kind == saccount.KindKey && org == "" {
+	if kind.FoundByID() && org == "" {
 		v, err := tabKeys.get(tx, []byte(id))
 		if err != nil {
 			return l, err
@@ -333,15 +343,19 @@ func (s *Store) lineage(tx *snap, org string, kind saccount.Kind, id string) (l 
 	if l.Settings, err = s.settings(tx, org); err != nil || kind == saccount.KindOrg {
 		return l, err
 	}
-	if kind == saccount.KindKey {
+	if kind.FoundByID() {
 		if l.Record.Use, err = s.use(tx, id); err != nil {
 			return l, err
 		}
+	}
+	if kind == saccount.KindKey {
 		if l.Account, err = s.above(tx, saccount.KindAccount, org, r.Parent); err != nil {
 			return l, err
 		}
 	}
-	l.Org, err = s.above(tx, saccount.KindOrg, org, org)
+	if org != saccount.HostPartition {
+		l.Org, err = s.above(tx, saccount.KindOrg, org, org)
+	}
 	return l, err
 }
 

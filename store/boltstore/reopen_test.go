@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
@@ -100,4 +101,23 @@ func TestSettingsSurvive(t *testing.T) {
 	assert.Equal(t, int64(2), l.Record.Revision)
 	_, err = ledger(t, s).Charge(ctx, chain("acme", "k1", much), quota.Charge{Amount: 1, At: now})
 	assert.ErrorIs(t, err, quota.ErrBusy, "computed from the records before the change")
+}
+
+// A file that was made before there was a table gets it when it is opened.
+func TestOlderFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openAt(t, path, small)
+	plant(t, s, "acme", "k1")
+	require.NoError(t, s.db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(tabRequests.name) }))
+	require.NoError(t, s.Close())
+	s = openAt(t, path, small)
+	r := saccount.Record{Kind: saccount.KindRequest, Org: "acme", ID: "r1", Parent: "acme", Expires: now}
+	require.NoError(t, s.Write(ctx, saccount.Batch{Org: "acme", At: now, Changes: []saccount.Change{{Record: r, Quiet: true}}}))
+	problems, err := s.Check(ctx)
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+	n, err := s.Purge(ctx, saccount.Purge{Receipts: now, Most: 10})
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	require.NoError(t, s.Close())
 }

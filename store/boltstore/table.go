@@ -38,8 +38,11 @@ var (
 	tabKeeps    = &table{[]byte("keypurse/keeps"), 'K', "id's end"}
 	tabHolds    = &table{[]byte("keypurse/holds"), 'H', "open reservation"}
 	tabOutbox   = &table{[]byte("keypurse/outbox"), 'X', "alert"}
+	tabRequests = &table{[]byte("keypurse/requests"), 'Q', "request's end"}
 	tables      = []*table{tabMeta, tabRecords, tabKeys, tabChildren, tabNames, tabSettings, tabUses, tabAudit,
-		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox}
+		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox, tabRequests}
+	// later are those that a file of an older version may lack.
+	later = []*table{tabRequests}
 )
 
 // sumLen is the length of the two checksums behind a value: of the key alone, by

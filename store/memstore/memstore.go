@@ -38,7 +38,7 @@ type org struct {
 	id    string
 	home  quota.Home
 	book  *quota.Book
-	kinds [saccount.KindKey + 1]table
+	kinds [saccount.KindRequest + 1]table
 	uses  map[string]saccount.Use
 	audit []saccount.Entry
 }
@@ -171,7 +171,7 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 			continue
 		}
 		o.mu.Lock()
-		if o.kinds[saccount.KindKey].byID[t.Key] != nil && t.Use.At.After(o.uses[t.Key].At) {
+		if (o.kinds[saccount.KindKey].byID[t.Key] != nil || o.kinds[saccount.KindManagementKey].byID[t.Key] != nil) && t.Use.At.After(o.uses[t.Key].At) {
 			o.uses[t.Key] = saccount.Use{At: saccount.Micro(t.Use.At), Addr: t.Use.Addr}
 		}
 		o.mu.Unlock()

@@ -79,13 +79,18 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 		o := x.(*org)
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		var ids []string
+		var ids, requests []string
 		var windows []quota.CounterID
 		o.book.Receipts(func(r *quota.Receipt) {
 			if !p.Receipts.IsZero() && r.Hold != quota.HoldOpen && r.Keep <= p.Receipts.UnixMicro() {
 				ids = append(ids, r.ID)
 			}
 		})
+		for id, r := range o.kinds[saccount.KindRequest].byID {
+			if !p.Receipts.IsZero() && !r.Expires.After(p.Receipts) {
+				requests = append(requests, id)
+			}
+		}
 		o.book.Counters(func(id quota.CounterID, c quota.Counter) {
 			if !p.Windows.IsZero() && id.Number != 0 && c.End != 0 && c.End <= p.Windows.UnixMicro() {
 				windows = append(windows, id)
@@ -93,6 +98,10 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 		})
 		for _, id := range ids[:min(len(ids), p.Most-dropped)] {
 			o.book.ForgetReceipt(id)
+			dropped++
+		}
+		for _, id := range requests[:min(len(requests), p.Most-dropped)] {
+			o.kinds[saccount.KindRequest].drop(id)
 			dropped++
 		}
 		for _, id := range windows[:min(len(windows), p.Most-dropped)] {

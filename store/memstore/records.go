@@ -40,6 +40,12 @@ func (t *table) put(r *saccount.Record) {
 	}
 }
 
+// drop removes a record that has no name.
+func (t *table) drop(id string) {
+	delete(t.byID, id)
+	t.sorted = slices.DeleteFunc(t.sorted, func(r *saccount.Record) bool { return r.ID == id })
+}
+
 // Write implements saccount.Store.
 func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	if err := s.begin(ctx, "write"); err != nil {
@@ -69,7 +75,7 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	for i := range puts {
 		r := puts[i]
 		o.kinds[r.Kind].put(&r)
-		if r.Kind == saccount.KindKey {
+		if r.Kind.FoundByID() {
 			s.keys.Store(r.ID, o)
 		}
 	}
@@ -90,11 +96,11 @@ func (s *Store) Lookup(ctx context.Context, id string, kind saccount.Kind, rec s
 	if err := s.begin(ctx, "lookup"); err != nil {
 		return l, err
 	}
-	if kind < saccount.KindOrg || kind > saccount.KindKey {
+	if !kind.Valid() {
 		return l, fmt.Errorf("memstore: lookup: %w kind %d", saccount.ErrInvalid, kind)
 	}
 	var o *org
-	if id == "" && kind == saccount.KindKey {
+	if id == "" && kind.FoundByID() {
 		if x, ok := s.keys.Load(rec); ok {
 			o = x.(*org)
 		}
@@ -118,8 +124,10 @@ func (s *Store) Lookup(ctx context.Context, id string, kind saccount.Kind, rec s
 		a := o.clone(o.kinds[saccount.KindAccount].byID[r.Parent])
 		l.Account = &a
 	}
-	g := o.clone(o.kinds[saccount.KindOrg].byID[o.id])
-	l.Org = &g
+	if r := o.kinds[saccount.KindOrg].byID[o.id]; r != nil { // the host's partition has none
+		g := o.clone(r)
+		l.Org = &g
+	}
 	return l, nil
 }
 
@@ -129,7 +137,7 @@ func notFound(kind saccount.Kind, id string) error {
 
 func (o *org) clone(r *saccount.Record) saccount.Record {
 	c := r.Clone()
-	if r.Kind == saccount.KindKey {
+	if r.Kind.FoundByID() {
 		c.Use = o.uses[r.ID]
 	}
 	return c

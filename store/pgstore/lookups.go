@@ -13,13 +13,14 @@ import (
 
 // How a Lookup names its record.
 const (
-	byKeyID = `r.kind = 4 AND r.id = $1`
-	byPlace = `r.org = $1 AND r.kind = $2 AND r.id = $3`
+	byKeyID    = `r.kind = 4 AND r.id = $1`
+	byManageID = `r.kind = 5 AND r.id = $1`
+	byPlace    = `r.org = $1 AND r.kind = $2 AND r.id = $3`
 )
 
 // Lookup implements saccount.Store, in one round trip.
 func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id string) (l saccount.Lineage, err error) {
-	if kind < saccount.KindOrg || kind > saccount.KindKey {
+	if !kind.Valid() {
 		return l, fmt.Errorf("pgstore: lookup: %w kind %d", saccount.ErrInvalid, kind)
 	}
 	ctx, end, err := s.begin(ctx, "lookup")
@@ -31,8 +32,12 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 		return l, fmt.Errorf("pgstore: lookup: %s: %w", kind, saccount.ErrNotFound)
 	}
 	text, args := s.sql.lookup+byPlace, []any{org, int64(kind), id}
-	if org == "" && kind == saccount.KindKey {
+	switch {
+	case org != "":
+	case kind == saccount.KindKey:
 		text, args = s.sql.lookup+byKeyID, []any{id}
+	case kind == saccount.KindManagementKey:
+		text, args = s.sql.lookup+byManageID, []any{id}
 	}
 	err = s.persist(ctx, "lookup", func() error {
 		got, err := s.lookup(ctx, text, args)

@@ -32,6 +32,13 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			}
 			dropped += int(n)
 		}
+		if !p.Receipts.IsZero() && dropped < p.Most {
+			n, err := s.exec(ctx, s.db.DB, nil, s.sql.purgeRequests, p.Receipts.UnixMicro(), p.Most-dropped)
+			if err != nil {
+				return err
+			}
+			dropped += int(n)
+		}
 		if !p.Windows.IsZero() && dropped < p.Most {
 			n, err := s.purgeWindows(ctx, p.Windows.UnixMicro(), p.Most-dropped)
 			if err != nil {

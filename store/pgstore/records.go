@@ -64,7 +64,7 @@ func (w *raw) record() (*saccount.Record, error) {
 			return nil, fmt.Errorf("%w: the labels of %s %q", quota.ErrCorrupt, r.Kind, r.ID)
 		}
 	}
-	if r.Kind == saccount.KindKey && w.at != 0 {
+	if r.Kind.FoundByID() && w.at != 0 {
 		r.Use = saccount.Use{At: quota.Time(w.at), Addr: w.addr}
 	}
 	return r, nil
@@ -266,10 +266,10 @@ func (s *Store) plan(rd reader, batch *saccount.Batch) (puts []saccount.Record, 
 		need(r.Kind, r.ID)
 		if r.Kind == saccount.KindKey {
 			need(saccount.KindAccount, r.Parent)
-			if r.Revision == 0 {
-				keys.add(r.ID)
-				fresh++
-			}
+		}
+		if r.Kind.FoundByID() && r.Revision == 0 {
+			keys.add(r.ID)
+			fresh++
 		}
 		if r.Kind.UniqueNames() && r.Name != "" {
 			nameKinds.add(int64(r.Kind))

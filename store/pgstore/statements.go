@@ -4,20 +4,20 @@ import "strings"
 
 // statements are the texts of all that is asked, for one schema.
 type statements struct {
-	ensure, lock, state, post, check         string
-	receipts, due, soon, open                string
-	counters, openings, buckets              string
-	putAlerts, putOpenings, alertNumber      string
-	posted                                   string
-	outbox                                   string
-	records, names, keyIDs                   string
-	putRecords, putAudit, change, wrote      string
-	lookup, audit, touch                     string
-	usage, foldable, dropBuckets             string
-	usageFolded, subjects                    string
-	purgeReceipts, purgeAlerts               string
-	windows, dropWindows, bump, purgeBatches string
-	changed, list, putDays                   string
+	ensure, lock, state, post, check          string
+	receipts, due, soon, open                 string
+	counters, openings, buckets               string
+	putAlerts, putOpenings, alertNumber       string
+	posted                                    string
+	outbox                                    string
+	records, names, keyIDs                    string
+	putRecords, putAudit, change, wrote       string
+	lookup, audit, touch                      string
+	usage, foldable, dropBuckets              string
+	usageFolded, subjects                     string
+	purgeReceipts, purgeRequests, purgeAlerts string
+	windows, dropWindows, bump, purgeBatches  string
+	changed, list, putDays                    string
 }
 
 // counterColumns are in the order of scanCounter.
@@ -95,10 +95,10 @@ ON CONFLICT (org, subject) DO UPDATE SET body = excluded.body`),
 		outbox: in(`SELECT seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at FROM $s.outbox WHERE seq > $1 ORDER BY seq LIMIT $2`),
 
 		records: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM unnest($2::bigint[], $3::text[]) AS q(kind, id)
-JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.id = q.id LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id`),
+JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.id = q.id LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id`),
 		names: in(`SELECT r.kind, r.parent, r.name, r.id FROM unnest($2::bigint[], $3::text[], $4::text[]) AS q(kind, parent, name)
 JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.parent = q.parent AND r.name = q.name AND r.deleted IS NULL AND r.name <> '' AND r.kind IN (2, 4)`),
-		keyIDs: in(`SELECT r.id FROM $s.records r WHERE r.kind = 4 AND r.id = ANY($1::text[])`),
+		keyIDs: in(`SELECT r.id FROM $s.records r WHERE r.kind IN (4, 5) AND r.id = ANY($1::text[])`),
 		putRecords: in(`INSERT INTO $s.records (org, kind, id, parent, name, disabled, created, deleted, expires, labels, revision, data)
 SELECT $1, q.kind, q.id, q.parent, q.name, q.disabled = 1, q.created, q.deleted, q.expires, q.labels::jsonb, q.revision, q.data
 FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bytea[])
@@ -113,13 +113,13 @@ UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audi
 FROM $s.records r
 LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
 LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
-LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id
+LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id
 JOIN $s.orgs o ON o.org = r.org
 WHERE `),
 		audit: in(`SELECT seq, at, data FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
 		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
-JOIN $s.records r ON r.kind = 4 AND r.id = q.key AND r.org = q.org ORDER BY r.id
+JOIN $s.records r ON r.kind IN (4, 5) AND r.id = q.key AND r.org = q.org ORDER BY r.id
 ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
 		usage: in(`SELECT c.subject, c.series, c.start, c.used, c.requests FROM $s.counters c
 WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4`),
@@ -139,11 +139,13 @@ ORDER BY c.subject, c.series, c.start LIMIT $7`),
 		putDays: in(`INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 SELECT $1, q.subject, 0, q.series, q.start, q.used, 0, 0, q.requests, 0, 0, '' FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(subject, series, start, used, requests)
 ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, requests = excluded.requests`),
-		list: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM $s.records r LEFT JOIN $s.uses u ON r.kind = 4 AND u.key = r.id`),
+		list: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM $s.records r LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id`),
 		dropBuckets: in(`DELETE FROM $s.counters c USING unnest($2::text[], $3::text[], $4::bigint[]) AS q(subject, series, start)
 WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start = q.start`),
 		purgeReceipts: in(`DELETE FROM $s.receipts r USING (SELECT org, id FROM $s.receipts WHERE keep <= $1 AND expires IS NULL LIMIT $2) AS q
 WHERE r.org = q.org AND r.id = q.id AND r.keep <= $1 AND r.expires IS NULL`),
+		purgeRequests: in(`DELETE FROM $s.records r USING (SELECT org, id FROM $s.records WHERE kind = 6 AND expires <= $1 ORDER BY expires LIMIT $2) AS q
+WHERE r.org = q.org AND r.kind = 6 AND r.id = q.id AND r.expires <= $1`),
 		purgeAlerts: in(`DELETE FROM $s.outbox WHERE seq IN (SELECT seq FROM $s.outbox WHERE at < $1 ORDER BY seq LIMIT $2)`),
 		windows: in(`SELECT c.org, c.subject, c.number, c.series, c.start FROM $s.counters c
 WHERE c.number > 0 AND c.ends <> 0 AND c.ends <= $1 AND c.held = 0 LIMIT $2`),

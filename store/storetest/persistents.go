@@ -20,6 +20,7 @@ func persistents() []guarantee {
 		{"windows that were opened by a new period are there after reopening", "a restart must not grant what an edit took away", keepOpenings},
 		{"alerts are there after reopening, and none comes twice", "a threshold that alerted before a restart has alerted", keepAlerts},
 		{"what was purged and folded stays so after reopening", "a restart must not bring back what is over", keepCleaned},
+		{"management keys and requests are there after reopening", "a retry after a restart makes no second key", keepManagement},
 		{"an empty store reopens empty", "the first start may end before the first write", keepNothing},
 		{"a random history comes out as a plain model of it, reopened all along", "what nobody thought of is found by trying everything", func(k *kit) {
 			modelRun(k, 2, 500)
@@ -219,6 +220,22 @@ func keepCleaned(k *kit) {
 	k.run(quota.Unknown, k.refund(noon, "", "over", 1))
 	k.buckets(key1, credits+5, requests+1)
 	k.buckets(org, credits, requests)
+}
+
+func keepManagement(k *kit) {
+	k.tree()
+	k.put(managed(acme, "m1"), request(acme, "r1", noon+day), request(acme, "r2", noon+2*day))
+	k.must(k.Write(background(), changes(managed(saccount.HostPartition, "m2"))), "make a management key of the host")
+	k.touch(noon, "192.0.2.1", "m1")
+	k.reopen()
+	same(k, "last use", k.get(saccount.KindManagementKey, "m1").Use, saccount.Use{At: at(noon), Addr: "192.0.2.1"})
+	l, err := k.Lookup(background(), "", saccount.KindManagementKey, "m2")
+	k.must(err, "look up a management key of the host")
+	same(k, "its partition", l.Record.Org, saccount.HostPartition)
+	k.is(k.Write(background(), changes(request(acme, "r1", noon+day))), saccount.ErrExists, "make a request again")
+	same(k, "dropped", k.purge(saccount.Purge{Receipts: at(noon + day), Most: 100}), 1)
+	k.reopen()
+	same(k, "dropped after reopening", k.purge(saccount.Purge{Receipts: at(noon + 2*day), Most: 100}), 1)
 }
 
 func keepNothing(k *kit) {

@@ -48,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Ledger", ledgers()},
 		{"Upkeep", upkeep()},
 		{"Purge", purges()},
+		{"Management", management()},
 		{"Context", contexts()},
 		{"Close", closes()},
 		{"Model", models()},
