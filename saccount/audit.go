@@ -48,6 +48,8 @@ func (n *node) public(now time.Time) (json.RawMessage, error) {
 		v = n.account()
 	case KindMember:
 		v = n.member()
+	case KindManagementKey:
+		v = n.managementKey(now)
 	default:
 		v = n.key(now)
 	}

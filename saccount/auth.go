@@ -171,7 +171,7 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 		s.used.note(e, now, addr)
 	}
 	if old && e.rehashed.CompareAndSwap(false, true) {
-		s.rehash(ctx, e.org.id, e.id(), c.serial, s.hasher.Hash(p))
+		s.rehash(ctx, e.org.id, KindKey, e.id(), c.serial, s.hasher.Hash(p))
 	}
 	return c, now, nil
 }
@@ -246,8 +246,8 @@ func (s *Service) RequireScopes(ctx context.Context, p Principal, scopes ...stri
 
 // rehash moves a secret to the newest pepper. It is a courtesy: where another
 // change comes first, the key moves when it is next read and used.
-func (s *Service) rehash(ctx context.Context, org, id string, serial int, h apikey.Hash) {
-	l, err := s.living(ctx, org, KindKey, id)
+func (s *Service) rehash(ctx context.Context, org string, kind Kind, id string, serial int, h apikey.Hash) {
+	l, err := s.living(ctx, org, kind, id)
 	if err != nil {
 		return
 	}

@@ -38,7 +38,10 @@ func (s *Service) create(ctx context.Context, by Actor, n *node, open []Opening,
 		return nil, err
 	}
 	b := Batch{Org: n.Org, At: now, Changes: []Change{{Record: rec, Quiet: true}}, Open: open, Audit: []Entry{audit}}
-	if err := s.store.Write(ctx, b); err != nil {
+	if err = s.remember(ctx, &b, n.subject()); err == nil {
+		err = s.write(ctx, b)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("saccount: %s: %w", verb, err)
 	}
 	return n, nil
@@ -53,6 +56,9 @@ func (s *Service) change(ctx context.Context, by Actor, org string, kind Kind, i
 	}
 	if err := checkActor(by); err != nil {
 		return nil, fmt.Errorf("saccount: %s: %w", verb, err)
+	}
+	if revision == 0 {
+		revision = guardOf(ctx).Revision
 	}
 	for try := 1; ; try++ {
 		n, err := s.tryChange(ctx, by, org, kind, id, revision, action, edit)
@@ -84,11 +90,17 @@ func (s *Service) tryChange(ctx context.Context, by Actor, org string, kind Kind
 	now := Micro(s.now())
 	b := Batch{Org: n.Org, At: now}
 	n.Labels = maps.Clone(n.Labels)
+	if err := s.remember(ctx, &b, n.subject()); err != nil {
+		return nil, err
+	}
 	if err := edit(n, &b); err != nil {
-		if errors.Is(err, errUnchanged) {
+		if !errors.Is(err, errUnchanged) {
+			return nil, err
+		}
+		if len(b.Changes) == 0 {
 			return n, nil
 		}
-		return nil, err
+		return n, s.write(ctx, b) // a request that changed nothing is remembered too
 	}
 	n.Updated = now
 	rec, err := n.record()
@@ -101,7 +113,7 @@ func (s *Service) tryChange(ctx context.Context, by Actor, org string, kind Kind
 		return nil, err
 	}
 	b.Changes, b.Audit = append(b.Changes, Change{Record: rec}), append(b.Audit, audit)
-	err = s.store.Write(ctx, b)
+	err = s.write(ctx, b)
 	// Whatever Write says, it may have written: nothing read before counts any more.
 	s.gens.raise(n.Org)
 	if errors.Is(err, ErrConflict) {
@@ -241,8 +253,10 @@ func (u *Update) fits(kind Kind) error {
 		{"Rate", u.Rate != nil, []Kind{KindAccount, KindKey}},
 		{"Environment", u.Environment != nil, []Kind{KindKey}},
 		{"Scopes", u.Scopes != nil, []Kind{KindKey}},
-		{"AllowFrom", u.AllowFrom != nil, []Kind{KindKey}},
-		{"Expires", u.Expires != nil, []Kind{KindKey}},
+		{"AllowFrom", u.AllowFrom != nil, []Kind{KindKey, KindManagementKey}},
+		{"Expires", u.Expires != nil, []Kind{KindKey, KindManagementKey}},
+		{"Labels", len(u.Labels) > 0, []Kind{KindOrg, KindAccount, KindMember, KindKey}},
+		{"Limits", len(u.Limits) > 0, []Kind{KindOrg, KindAccount, KindMember, KindKey}},
 	} {
 		ok := !f.set
 		for _, k := range f.in {

@@ -63,12 +63,16 @@ func (s *Service) newKey(ctx context.Context, org, account string, spec KeySpec,
 
 // addSecret makes a new secret for a key.
 func (s *Service) addSecret(n *node, now time.Time) (apikey.Token, error) {
-	token, err := apikey.Generate(s.random, s.prefix, n.ID)
+	prefix := s.prefix
+	if n.Kind == KindManagementKey {
+		prefix = s.managePrefix
+	}
+	token, err := apikey.Generate(s.random, prefix, n.ID)
 	if err != nil {
 		return apikey.Token{}, fmt.Errorf("saccount: make a token: %w", err)
 	}
 	n.Serial++
-	n.Prefix = s.prefix.String()
+	n.Prefix = prefix.String()
 	n.Secrets = append(slices.Clone(n.Secrets), secret{Serial: n.Serial, Hash: s.hasher.Hash(token.Parsed()), Created: now})
 	return token, nil
 }
@@ -114,8 +118,16 @@ func (s *Service) DeleteKey(ctx context.Context, by Actor, org, id string) error
 // moved; 0 ends it at once. At most two secrets live: rotating again ends the
 // older. Errors: ErrInvalid where overlap is negative or reaches beyond the
 // key's expiry, ErrNotFound, and the store's.
-func (s *Service) RotateKey(ctx context.Context, by Actor, org, id string, overlap time.Duration) (token apikey.Token, k Key, err error) {
-	n, err := s.change(ctx, by, org, KindKey, id, 0, "rotate", func(n *node, b *Batch) error {
+func (s *Service) RotateKey(ctx context.Context, by Actor, org, id string, overlap time.Duration) (apikey.Token, Key, error) {
+	token, n, err := s.rotate(ctx, by, org, KindKey, id, overlap)
+	if err != nil {
+		return apikey.Token{}, Key{}, err
+	}
+	return token, n.key(s.now()), nil
+}
+
+func (s *Service) rotate(ctx context.Context, by Actor, org string, kind Kind, id string, overlap time.Duration) (token apikey.Token, n *node, err error) {
+	n, err = s.change(ctx, by, org, kind, id, 0, "rotate", func(n *node, b *Batch) error {
 		if overlap < 0 {
 			return fieldf("/overlap", "overlap %v: give 0 to end the old secret at once, or more", overlap)
 		}
@@ -135,10 +147,7 @@ func (s *Service) RotateKey(ctx context.Context, by Actor, org, id string, overl
 		token, e = s.addSecret(n, b.At)
 		return e
 	})
-	if err != nil {
-		return apikey.Token{}, Key{}, err
-	}
-	return token, n.key(s.now()), nil
+	return token, n, err
 }
 
 // CancelRotation ends a key's new secret at once and gives the old one its

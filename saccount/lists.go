@@ -60,7 +60,7 @@ func list[T any](ctx context.Context, s *Service, kind Kind, org, parent string,
 	if f.Limit == 0 {
 		f.Limit = DefaultPage
 	}
-	if kind != KindOrg { // what lies in a deleted organization or account is history, to be asked for
+	if kind != KindOrg && (kind != KindManagementKey || org != HostPartition) { // what lies in a deleted organization or account is history, to be asked for
 		above, id := KindOrg, org
 		if parent != "" {
 			above, id = KindAccount, parent

@@ -29,8 +29,10 @@ type data struct {
 	Scopes      []string       `json:"scopes,omitempty"`
 	AllowFrom   []netip.Prefix `json:"allow_from,omitempty"`
 	Secrets     []secret       `json:"secrets,omitempty"`
-	Serial      int            `json:"serial,omitempty"` // of the newest secret
-	Prefix      string         `json:"prefix,omitempty"` // of a key's tokens
+	Serial      int            `json:"serial,omitempty"`  // of the newest secret
+	Prefix      string         `json:"prefix,omitempty"`  // of a key's tokens
+	Role        Role           `json:"role,omitempty"`    // of a management key
+	Request     string         `json:"request,omitempty"` // that made an organization: see Guard
 	CreatedBy   Actor          `json:"created_by,omitempty"`
 	Updated     time.Time      `json:"updated,omitzero"`
 }

@@ -3,9 +3,11 @@ package saccount
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,10 @@ type Config struct {
 	// Prefix begins every token: "acme", or "acme_live". Changing it makes
 	// every token given out unknown, so choose once. Empty is DefaultPrefix.
 	Prefix string
+	// ManagementPrefix begins the tokens of management keys. Empty makes it of
+	// Prefix: "acmemgmt" of "acme", "acmemgmt_live" of "acme_live"; where that is
+	// longer than a prefix may be, there are no management keys.
+	ManagementPrefix string
 	// Peppers key the hashes of the secrets, so that a copy of the store is of
 	// no use to try secrets against. Keep them apart from the store. The last
 	// one hashes new secrets; those before it are still accepted, and a key
@@ -67,16 +73,17 @@ type Config struct {
 // concurrent use. It runs no goroutine of its own but for a timer while
 // something waits to be written.
 type Service struct {
-	store  Store
-	cfg    Config
-	prefix apikey.Prefix
-	hasher *apikey.Hasher
-	pepper []string // their ids
-	secret secrets
-	ledger *quota.Ledger
-	log    *slog.Logger
-	now    func() time.Time
-	random io.Reader
+	store        Store
+	cfg          Config
+	prefix       apikey.Prefix
+	managePrefix apikey.Prefix
+	hasher       *apikey.Hasher
+	pepper       []string // their ids
+	secret       secrets
+	ledger       *quota.Ledger
+	log          *slog.Logger
+	now          func() time.Time
+	random       io.Reader
 
 	keys    *cache[keyID, *entry]
 	members *cache[place, *entry]
@@ -101,6 +108,10 @@ func New(store Store, cfg Config) (*Service, error) {
 	prefix, err := apikey.ParsePrefix(cfg.Prefix)
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: Prefix: %w: %w", ErrInvalid, err)
+	}
+	managePrefix, err := managementPrefix(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("saccount: new: ManagementPrefix: %w: %w", ErrInvalid, err)
 	}
 	hasher, err := apikey.NewHasher(cfg.Peppers...)
 	if err != nil {
@@ -137,7 +148,7 @@ func New(store Store, cfg Config) (*Service, error) {
 	cfg.Peppers, cfg.Secrets = nil, nil // the hasher and secret have them, and nothing prints those
 	s := &Service{
 		pepper: ids, secret: secret,
-		store: store, cfg: cfg, prefix: prefix, hasher: hasher, ledger: ledger,
+		store: store, cfg: cfg, prefix: prefix, managePrefix: managePrefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
 		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
@@ -159,6 +170,25 @@ func New(store Store, cfg Config) (*Service, error) {
 	}
 	s.used = newUses(s)
 	return s, nil
+}
+
+// managementPrefix is that of the Config, or one made of its Prefix; zero where
+// that is too long.
+func managementPrefix(cfg Config) (apikey.Prefix, error) {
+	s := cfg.ManagementPrefix
+	if s == "" {
+		brand, env, has := strings.Cut(cfg.Prefix, "_")
+		if s = brand + "mgmt"; has {
+			s += "_" + env
+		}
+		if len(s) > apikey.MaxPrefixLen {
+			return apikey.Prefix{}, nil
+		}
+	}
+	if s == cfg.Prefix {
+		return apikey.Prefix{}, errors.New("it is the Prefix: the two must be told apart")
+	}
+	return apikey.ParsePrefix(s)
 }
 
 // Close writes what waits in memory (when keys were last used, counts of

@@ -171,6 +171,6 @@ type Update struct {
 	Rate        *RateLimit      // accounts and keys; the zero RateLimit removes it
 	Environment *string         // keys
 	Scopes      *[]string       // keys
-	AllowFrom   *[]netip.Prefix // keys
-	Expires     *time.Time      // keys; the zero time: never
+	AllowFrom   *[]netip.Prefix // keys of both kinds
+	Expires     *time.Time      // keys of both kinds; the zero time: never
 }

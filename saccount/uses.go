@@ -33,10 +33,20 @@ func newUses(s *Service) *uses { return &uses{service: s, waiting: map[string]To
 func (u *uses) note(e *entry, now time.Time, from netip.Addr) {
 	first := e.noted.Load() == 0
 	e.noted.Store(now.Unix())
-	t := Touch{Org: e.org.id, Key: e.id(), Use: Use{At: Micro(now)}}
+	t := touchOf(e.org.id, e.id(), now, from)
+	u.wait(t, first)
+}
+
+func touchOf(org, key string, now time.Time, from netip.Addr) Touch {
+	t := Touch{Org: org, Key: key, Use: Use{At: Micro(now)}}
 	if from.IsValid() {
 		t.Use.Addr = from.Unmap().String()
 	}
+	return t
+}
+
+// wait takes a note to be written; first is a key's first use.
+func (u *uses) wait(t Touch, first bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if _, ok := u.waiting[t.Key]; u.closed || !ok && len(u.waiting) >= maxTouches {
