@@ -31,7 +31,7 @@ type Book struct {
 	// raised in the same step as every change of a limit, status, expiry or
 	// secret.
 	Settings int64
-	// Elsewhere counts the open reservations that the backend has not brought
+	// Elsewhere counts the receipts that are Held and that the backend has not brought
 	// into memory; it brings each by RestoreReceipt before its end or its
 	// settlement is asked for. 0 where all are in memory.
 	Elsewhere int
@@ -42,7 +42,7 @@ type Book struct {
 	series   map[series]*series
 	receipts map[string]*Receipt
 	holds    holdQueue
-	open     int // reservations in state HoldOpen
+	open     int // receipts that are Held
 	rows     int
 	moved    uint64 // raised when rows left memory: what Levels remember is void
 	alerts   []Alert
@@ -58,7 +58,8 @@ func NewBook(org string, load Loader) *Book {
 // Org is the organization whose Book this is.
 func (b *Book) Org() string { return b.org }
 
-// OpenHolds is how many reservations are open, in memory and elsewhere.
+// OpenHolds is how many reservations and blocks hold credits, in memory and
+// elsewhere.
 func (b *Book) OpenHolds() int { return b.open + b.Elsewhere }
 
 // Rows is how many counters are in memory.
@@ -107,9 +108,10 @@ type Row struct {
 // rare is what few counters have. It is replaced whole, never changed: what is
 // noted for a rollback shares it.
 type rare struct {
-	capped  bool
-	ceiling Credits // where capped; below 0 where what is on top of the Max was spent already
-	marks   []Mark
+	capped   bool
+	ceiling  Credits // where capped; below 0 where what is on top of the Max was spent already
+	marks    []Mark
+	stranded Credits // of what is held
 }
 
 // ID is the counter's name.
@@ -124,7 +126,7 @@ func (r *Row) Counter() Counter {
 		c.Requests = r.requests
 	}
 	if x := r.rare; x != nil {
-		c.Capped, c.Ceiling = x.capped, x.ceiling
+		c.Capped, c.Ceiling, c.Stranded = x.capped, x.ceiling, x.stranded
 		c.Marks = slices.Clone(x.marks)
 	}
 	return c
@@ -136,13 +138,38 @@ func (r *Row) set(c Counter) {
 	if r.in.number == 0 {
 		r.requests = c.Requests
 	}
-	if c.Capped || len(c.Marks) > 0 {
-		r.rare = &rare{capped: c.Capped, ceiling: c.Ceiling, marks: slices.Clone(c.Marks)}
+	if c.Capped || len(c.Marks) > 0 || c.Stranded != 0 {
+		r.rare = &rare{capped: c.Capped, ceiling: c.Ceiling, marks: slices.Clone(c.Marks), stranded: c.Stranded}
 	}
 }
 
 // cap bounds what may be spent in the row's window.
-func (r *Row) cap(ceiling Credits) { r.rare = &rare{true, ceiling, r.marks()} }
+func (r *Row) cap(ceiling Credits) {
+	x := r.seldom()
+	x.capped, x.ceiling = true, ceiling
+	r.rare = &x
+}
+
+// seldom is a copy of what few counters have.
+func (r *Row) seldom() (x rare) {
+	if r.rare != nil {
+		x = *r.rare
+	}
+	return x
+}
+
+// strand notes that n of what is held is a block's whose time was over.
+func (r *Row) strand(n Credits) {
+	if n == 0 {
+		return
+	}
+	x := r.seldom()
+	x.stranded += n
+	r.rare = &x
+	if !x.capped && len(x.marks) == 0 && x.stranded == 0 {
+		r.rare = nil
+	}
+}
 
 func (r *Row) marks() []Mark {
 	if r.rare == nil {
@@ -153,10 +180,8 @@ func (r *Row) marks() []Mark {
 
 // mark notes thresholds that were passed.
 func (r *Row) mark(marks []Mark) {
-	x := rare{marks: marks}
-	if r.rare != nil {
-		x.capped, x.ceiling = r.rare.capped, r.rare.ceiling
-	}
+	x := r.seldom()
+	x.marks = marks
 	r.rare = &x
 }
 
@@ -184,6 +209,7 @@ type memo struct {
 	few  [2]atomic.Pointer[Row]
 	more *[]*Row
 	home atomic.Pointer[Home]
+	lane atomic.Pointer[lane] // of the Ledger that leases
 }
 
 // counters are the counters of a Level: its limits' in order, then its bucket.
@@ -364,6 +390,7 @@ func (b *Book) limit(sub *subject, e *Entry, k *block) (*Row, error) {
 	err = b.eachUsage(sub, e.Start, e.End, func(_ int64, c *Counter) {
 		r.noted = true
 		r.used, r.held = satAdd(r.used, c.Used), satAdd(r.held, c.Held)
+		r.strand(c.Stranded)
 	})
 	if err != nil {
 		return nil, err

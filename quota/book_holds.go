@@ -2,7 +2,7 @@ package quota
 
 import "container/heap"
 
-// holdQueue orders open reservations by their end. Entries are not taken out
+// holdQueue orders what is held by its end. Entries are not taken out
 // when a reservation is settled or renewed: they are told by their receipt.
 type holdQueue []holdEnd
 
@@ -31,14 +31,15 @@ func (q *holdQueue) Pop() any {
 // current reports whether the entry speaks of a reservation as it stands.
 func (b *Book) current(h holdEnd) *Receipt {
 	r := b.receipts[h.id]
-	if r != nil && r.Hold == HoldOpen && r.Expires == h.expires {
+	if r != nil && r.Held() && r.Expires == h.expires {
 		return r
 	}
 	return nil
 }
 
-// sweep frees what reservations hold whose time is over at instant at. One
-// whose counters cannot be read stays held: that is the safe side.
+// sweep frees what reservations hold whose time is over at instant at, and
+// strands blocks. One whose counters cannot be read stays held: that is the
+// safe side.
 func (b *Book) sweep(at int64) {
 	var stuck []holdEnd
 	for len(b.holds) > 0 && b.holds[0].expires <= at {
@@ -52,12 +53,16 @@ func (b *Book) sweep(at int64) {
 			stuck = append(stuck, h)
 			continue
 		}
-		for _, row := range t.all {
-			b.touch(row)
-			row.held -= r.Amount
+		if until := r.strands(&t); until > at {
+			b.strand(r, &t, until)
+			continue
 		}
+		b.free(r, &t)
 		c := r.copy()
 		c.Hold, c.Settled = HoldExpired, at
+		if r.Verb == VerbLease {
+			c.Left, c.Keep = 0, at+day
+		}
 		b.put(c)
 	}
 	for _, h := range stuck {
@@ -65,10 +70,13 @@ func (b *Book) sweep(at int64) {
 	}
 }
 
-// expired sums, per counter, what is held by reservations whose time is over
-// at instant at and that no Op has swept yet. It changes nothing.
-func (b *Book) expired(at int64) (map[*Row]Credits, error) {
-	var free map[*Row]Credits
+// over is what of a counter no Op has swept yet.
+type over struct{ free, stranded Credits }
+
+// expired sums, per counter, what is held by reservations and blocks whose
+// time is over at instant at and that no Op has swept yet. It changes nothing.
+func (b *Book) expired(at int64) (map[*Row]over, error) {
+	var free map[*Row]over
 	var counted map[string]bool
 	if len(b.holds) == 0 || b.holds[0].expires > at {
 		return nil, nil
@@ -86,11 +94,19 @@ func (b *Book) expired(at int64) (map[*Row]Credits, error) {
 			return nil, err
 		}
 		if free == nil {
-			free, counted = map[*Row]Credits{}, map[string]bool{}
+			free, counted = map[*Row]over{}, map[string]bool{}
 		}
 		counted[h.id] = true // a rollback may leave a reservation in the queue twice
+		stays := r.strands(&t) > at
 		for _, row := range t.all {
-			free[row] += r.Amount
+			o := free[row]
+			if !stays {
+				o.free += r.Holding()
+			}
+			if stays != (r.Hold == HoldStranded) { // it is one state and was the other
+				o.stranded += sign(stays) * r.Holding()
+			}
+			free[row] = o
 		}
 	}
 	return free, nil

@@ -76,7 +76,7 @@ func (b *Book) Rollback() {
 			continue
 		}
 		b.receipts[id] = was
-		if was.Hold == HoldOpen {
+		if was.Held() {
 			heap.Push(&b.holds, holdEnd{was.Expires, id})
 		}
 	}
@@ -126,16 +126,16 @@ func (b *Book) put(r *Receipt) {
 	}
 	b.count(was, r)
 	b.receipts[r.ID] = r
-	if r.Hold == HoldOpen && (was == nil || was.Hold != HoldOpen || was.Expires != r.Expires) {
+	if r.Held() && (was == nil || !was.Held() || was.Expires != r.Expires) {
 		heap.Push(&b.holds, holdEnd{r.Expires, r.ID})
 	}
 }
 
 func (b *Book) count(was, is *Receipt) {
-	if was != nil && was.Hold == HoldOpen {
+	if was != nil && was.Held() {
 		b.open--
 	}
-	if is != nil && is.Hold == HoldOpen {
+	if is != nil && is.Held() {
 		b.open++
 	}
 }
@@ -172,7 +172,7 @@ func (b *Book) Restore(id CounterID, c Counter, dirty bool) *Row {
 func (b *Book) RestoreReceipt(r *Receipt) {
 	b.count(b.receipts[r.ID], r)
 	b.receipts[r.ID] = r
-	if r.Hold == HoldOpen {
+	if r.Held() {
 		heap.Push(&b.holds, holdEnd{r.Expires, r.ID})
 	}
 }
@@ -182,18 +182,18 @@ func (b *Book) RestoreOpenings(s Subject, o []Opening) {
 	b.subject(s).more = &opened{o}
 }
 
-// ForgetReceipt drops a receipt from memory that is saved and not open; an
-// open one stays, since its end must be known.
+// ForgetReceipt drops a receipt from memory that is saved and holds nothing;
+// another stays, since its end must be known.
 func (b *Book) ForgetReceipt(id string) {
-	if r := b.receipts[id]; r != nil && r.Hold != HoldOpen {
+	if r := b.receipts[id]; r != nil && !r.Held() {
 		delete(b.receipts, id)
 	}
 }
 
-// Holds reports whether the id's reservation is open and in memory.
+// Holds reports whether the id's receipt is Held and in memory.
 func (b *Book) Holds(id string) bool {
 	r := b.receipts[id]
-	return r != nil && r.Hold == HoldOpen
+	return r != nil && r.Held()
 }
 
 // Receipts visits the receipts in memory, in no order.

@@ -30,6 +30,10 @@ func (s *slow) Peek(_ context.Context, _ string, levels []*quota.Level, at int64
 	return s.book.Peek(levels, at)
 }
 
+func (s *slow) Stranded(_ context.Context, _ string, at int64) ([]*quota.Receipt, error) {
+	return s.book.Stranded(at)
+}
+
 func (s *slow) Outbox(context.Context, int64, int) ([]quota.Alert, error) { return nil, nil }
 
 // Whoever flushes the counts of refused requests finds those in the store that

@@ -55,12 +55,13 @@ const (
 	hasCeiling
 	hasMarks
 	hasEnd
+	hasStranded
 )
 
 // AppendCounter appends the stored form of a Counter: what is zero takes no room.
 func AppendCounter(dst []byte, c *Counter) []byte {
 	var has byte
-	for i, there := range [...]bool{c.Held != 0, c.Overage != 0, c.Requests != 0, c.Max != 0, c.Capped, len(c.Marks) > 0, c.End != 0} {
+	for i, there := range [...]bool{c.Held != 0, c.Overage != 0, c.Requests != 0, c.Max != 0, c.Capped, len(c.Marks) > 0, c.End != 0, c.Stranded != 0} {
 		if there {
 			has |= 1 << i
 		}
@@ -87,6 +88,9 @@ func AppendCounter(dst []byte, c *Counter) []byte {
 	}
 	if has&hasEnd != 0 {
 		dst = binary.AppendVarint(dst, c.End)
+	}
+	if has&hasStranded != 0 {
+		dst = binary.AppendUvarint(dst, uint64(c.Stranded))
 	}
 	return dst
 }
@@ -120,8 +124,8 @@ func ParseCounter(src []byte) (c Counter, rest []byte, err error) {
 	if has&hasEnd != 0 {
 		c.End = p.varint()
 	}
-	if has>>7 != 0 {
-		p.bad = true
+	if has&hasStranded != 0 {
+		c.Stranded = p.credits()
 	}
 	return c, p.rest(), p.err("counter")
 }

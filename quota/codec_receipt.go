@@ -8,12 +8,13 @@ const (
 	receiptTTL
 	receiptHold
 	receiptRefunded
+	receiptBlock
 )
 
 // AppendReceipt appends the stored form of a Receipt.
 func AppendReceipt(dst []byte, r *Receipt) []byte {
 	var has byte
-	for i, there := range [...]bool{r.Of != "", r.TTL != 0, r.Hold != HoldNone, r.Refunded != 0} {
+	for i, there := range [...]bool{r.Of != "", r.TTL != 0, r.Hold != HoldNone, r.Refunded != 0, r.Verb == VerbLease} {
 		if there {
 			has |= 1 << i
 		}
@@ -39,6 +40,11 @@ func AppendReceipt(dst []byte, r *Receipt) []byte {
 	}
 	if has&receiptRefunded != 0 {
 		dst = binary.AppendUvarint(dst, uint64(r.Refunded))
+	}
+	if has&receiptBlock != 0 {
+		dst = binary.AppendUvarint(dst, uint64(r.Left))
+		dst = binary.AppendUvarint(dst, uint64(r.Requests))
+		dst = binary.AppendUvarint(dst, uint64(r.Seq))
 	}
 	dst = appendFigures(dst, r.Figures)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Levels)))
@@ -109,6 +115,9 @@ func ParseReceipt(src []byte) (r *Receipt, rest []byte, err error) {
 	if has&receiptRefunded != 0 {
 		r.Refunded = p.credits()
 	}
+	if has&receiptBlock != 0 {
+		r.Left, r.Requests, r.Seq = p.credits(), int64(p.credits()), int64(p.credits())
+	}
 	r.Figures = p.figures()
 	if n := p.length(MaxLevels, 4); n > 0 {
 		r.Levels = make([]ReceiptLevel, n)
@@ -116,7 +125,8 @@ func ParseReceipt(src []byte) (r *Receipt, rest []byte, err error) {
 			p.level(&r.Levels[i], r.At)
 		}
 	}
-	if has>>4 != 0 || r.Verb < VerbCharge || r.Verb > VerbCount || r.Hold > HoldExpired || len(r.ID) > MaxIDLen {
+	if has>>5 != 0 || r.Verb < VerbCharge || r.Verb > VerbSettle || r.Hold > HoldStranded ||
+		(has&receiptBlock != 0) != (r.Verb == VerbLease) || len(r.ID) > MaxIDLen {
 		p.bad = true
 	}
 	if p.bad {

@@ -35,7 +35,7 @@ type CounterID struct {
 // Amounts are millionths of a credit and never negative.
 type Counter struct {
 	Used     Credits // spent, within what the limit admitted
-	Held     Credits // reserved and not yet settled
+	Held     Credits // reserved or taken as a block, and not yet settled
 	Overage  Credits // spent beyond what there was room for; limits only
 	Requests int64   // admitted (or, in a refused series, refused) requests; buckets only
 	Max      Credits // the bound that last admitted anything; limits only
@@ -46,7 +46,9 @@ type Counter struct {
 	Ceiling Credits
 	Capped  bool
 	Marks   []Mark // thresholds already passed, so that each alerts once
-	End     int64  // the window's end, microseconds of Unix time; 0 where it never resets; limits only
+	// Stranded is the part of Held that is a block's whose time was over.
+	Stranded Credits
+	End      int64 // the window's end, microseconds of Unix time; 0 where it never resets; limits only
 }
 
 // Mark is a threshold that was passed in the window that began at Start.

@@ -31,6 +31,10 @@ func (b *Book) Apply(op *Op) {
 		err = b.refund(op)
 	case VerbCount:
 		err = b.countRefused(op)
+	case VerbLease:
+		err = b.lease(op)
+	case VerbSettle:
+		err = b.settleBlock(op)
 	}
 	if err != nil {
 		op.Result.Outcome, op.Result.Err = Failed, err
@@ -41,7 +45,7 @@ func (b *Book) Apply(op *Op) {
 // Ledger's business.
 func (op *Op) check() error {
 	switch {
-	case op.Verb < VerbCharge || op.Verb > VerbCount:
+	case op.Verb < VerbCharge || op.Verb > VerbSettle:
 		return fmt.Errorf("%w operation: unknown verb %d", ErrInvalid, op.Verb)
 	case op.Amount < 0:
 		return fmt.Errorf("%w amount: %s credits; an amount is never negative", ErrInvalid, op.Amount)
@@ -53,6 +57,11 @@ func (op *Op) check() error {
 		return fmt.Errorf("%w reservation: it needs an id and a time to live up to 31 days", ErrInvalid)
 	case op.Verb == VerbRenew && (op.TTL <= 0 || op.TTL > maxTTL):
 		return fmt.Errorf("%w renewal: it needs a time to live up to 31 days", ErrInvalid)
+	}
+	if op.Verb >= VerbLease {
+		if err := op.checkBlock(); err != nil {
+			return err
+		}
 	}
 	for _, l := range op.Levels {
 		if len(l.Limits) > MaxLimits {
@@ -76,7 +85,7 @@ func (b *Book) receipt(id string, at int64) (*Receipt, error) {
 			return nil, err
 		}
 	}
-	if r != nil && r.Hold != HoldOpen && r.Keep <= at {
+	if r != nil && !r.Held() && r.Keep <= at {
 		return nil, nil // forgotten, whether purged yet or not
 	}
 	return r, nil
@@ -200,7 +209,7 @@ func (b *Book) remember(op *Op) {
 	for i, l := range op.Levels {
 		r.Levels[i] = ReceiptLevel{Subject: l.Subject, Sequence: l.Sequence, Bucket: l.Bucket, Limits: l.Limits}
 	}
-	if op.Verb == VerbReserve {
+	if op.Verb == VerbReserve || op.Verb == VerbLease {
 		r.Hold, r.Expires = HoldOpen, op.At+op.TTL
 		r.Keep = max(r.Keep, r.Expires+day)
 	}
@@ -311,10 +320,14 @@ func (b *Book) Peek(levels []*Level, at int64) ([]Figure, error) {
 		}
 		for i := range l.Limits {
 			e, r := &l.Limits[i], f.at(i)
-			g := Figure{Max: r.bound(e), Used: r.used, Held: r.held - free[r], Overage: r.overage}
+			o := free[r]
+			g := Figure{Max: r.bound(e), Used: r.used, Held: r.held - o.free, Overage: r.overage, Stranded: o.stranded}
+			if r.rare != nil {
+				g.Stranded += r.rare.stranded
+			}
 			if r.fresh && r.held > 0 {
 				// opened from buckets: what of their holds is over is told there
-				g.Held, err = b.heldAt(l.Subject, e, at)
+				g.Held, g.Stranded, err = b.heldAt(l.Subject, e, at)
 				if err != nil {
 					return nil, err
 				}
@@ -325,19 +338,34 @@ func (b *Book) Peek(levels []*Level, at int64) ([]Figure, error) {
 	return out, nil
 }
 
-// heldAt is what reservations made in the window of e still hold at instant at.
-func (b *Book) heldAt(s Subject, e *Entry, at int64) (held Credits, err error) {
+// heldAt is what reservations and blocks made in the window of e still hold at
+// instant at, and how much of it is stranded.
+func (b *Book) heldAt(s Subject, e *Entry, at int64) (held, stranded Credits, err error) {
 	for _, r := range b.receipts {
-		if r.Hold != HoldOpen || r.Expires <= at {
+		if !r.Held() {
 			continue
+		}
+		lost := r.Hold == HoldStranded
+		if r.Expires <= at {
+			t, err := b.targets(r)
+			if err != nil {
+				return 0, 0, err
+			}
+			if r.strands(&t) <= at {
+				continue
+			}
+			lost = true
 		}
 		for i := range r.Levels {
 			if r.Levels[i].Subject == s && covers(e.Start, e.End, r.Levels[i].Bucket) {
-				held = satAdd(held, r.Amount)
+				held = satAdd(held, r.Holding())
+				if lost {
+					stranded = satAdd(stranded, r.Holding())
+				}
 			}
 		}
 	}
-	return held, nil
+	return held, stranded, nil
 }
 
 // Open makes the counter of a limit whose period is new or set anew, in the

@@ -12,6 +12,8 @@ const (
 	VerbRenew                   // move the end of the reservation Of to Expires
 	VerbRefund                  // take Amount of the charge or commit Of back
 	VerbCount                   // count refused requests; decides nothing
+	VerbLease                   // take a block: hold up to Amount, to be spent from in memory
+	VerbSettle                  // spend of the block Of, and keep or end it
 )
 
 // String is the verb's name.
@@ -31,6 +33,10 @@ func (v Verb) String() string {
 		return "refund"
 	case VerbCount:
 		return "count"
+	case VerbLease:
+		return "lease"
+	case VerbSettle:
+		return "settle"
 	}
 	return "unknown verb"
 }
@@ -106,15 +112,20 @@ func (op *Op) SetHome(h *Home) {
 type Op struct {
 	Verb     Verb
 	Org      string
-	Settings int64   // Charge, Reserve: the number that the Levels were computed from
+	Settings int64   // Charge, Reserve, Lease, a Settle that keeps: the number that the Levels were computed from
 	At       int64   // now, microseconds of Unix time
 	Caller   Subject // who asks: a key or a member; "" for the host itself where a verb settles
 	ID       string  // of this operation; "" is none; a Reserve must have one
-	Of       string  // Commit, Release, Renew: the reservation. Refund: the charge
-	Amount   Credits
-	TTL      int64 // Reserve, Renew: microseconds from At
-	Keep     int64 // until when an id is remembered, microseconds of Unix time
-	Strict   bool  // Commit: refuse more than was reserved instead of recording overage
+	Of       string  // Commit, Release, Renew: the reservation. Refund: the charge. Lease: the owner. Settle: the block
+	Amount   Credits // Lease: the most that is of use. Settle: all that was spent of the block since it was taken
+	TTL      int64   // Reserve, Renew, Lease: microseconds from At. Settle: the same, 0 ends the block
+	Keep     int64   // until when an id is remembered, microseconds of Unix time
+	Strict   bool    // Commit: refuse more than was reserved instead of recording overage
+	// Size: of a Lease, the least that is of use; of a Settle that keeps, what
+	// the block should hold from then on.
+	Size     Credits
+	Requests int64 // Settle: all the requests that were charged to the block since it was taken
+	Seq      int64 // Settle: above that of the owner's one before; 0: by hand, of a stranded block
 	Levels   []*Level
 	Counts   []Count // Count
 	Result   Result
@@ -170,6 +181,9 @@ type Result struct {
 // Figure is the state of one limit as an Op left or found it.
 type Figure struct {
 	Max, Used, Held, Overage Credits
+	// Stranded is the part of Held that nobody holds any more: see
+	// HoldStranded. A Peek says it; in a Result it is 0.
+	Stranded Credits
 }
 
 // Remaining is max(0, Max - Used - Overage - Held).

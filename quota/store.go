@@ -18,6 +18,10 @@ type Store interface {
 	// Peek is the state of every limit of the levels at instant at
 	// (microseconds of Unix time), in the order of the chain, as durable.
 	Peek(ctx context.Context, org string, levels []*Level, at int64) ([]Figure, error)
+	// Stranded lists the receipts of an organization's blocks that are stranded
+	// at instant at, by id, as durable: those whose time is over included that
+	// no Op has found so yet.
+	Stranded(ctx context.Context, org string, at int64) ([]*Receipt, error)
 	// Outbox lists up to n alerts with Seq above after, in their order.
 	Outbox(ctx context.Context, after int64, n int) ([]Alert, error)
 }

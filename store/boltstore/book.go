@@ -65,7 +65,7 @@ func (b *book) fill(tx *snap) error {
 			return true, nil
 		}
 		r, err := b.stored(tx, id)
-		if err == nil && (r == nil || r.Hold != quota.HoldOpen) {
+		if err == nil && (r == nil || !r.Held()) {
 			err = fmt.Errorf("%w: the open reservation %q is not stored as one", quota.ErrCorrupt, id)
 		}
 		if err != nil {

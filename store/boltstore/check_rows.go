@@ -163,7 +163,7 @@ func (c *checker) held(tx *snap) error {
 		if err != nil {
 			return false, err
 		}
-		open := r.Hold == quota.HoldOpen
+		open := r.Held()
 		if open != c.says(tx, tabHolds, k, "") {
 			c.foundf("reservation %q is listed as open and is not, or the other way round", r.ID)
 		}
@@ -179,16 +179,16 @@ func (c *checker) held(tx *snap) error {
 			l := &r.Levels[i]
 			for j := range l.Limits {
 				e := &l.Limits[j]
-				want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: e.Limit, Number: e.Number, Start: e.Start}))] += r.Amount
+				want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: e.Limit, Number: e.Number, Start: e.Start}))] += r.Holding()
 			}
-			want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: quota.SeriesUsage, Start: l.Bucket}))] += r.Amount
+			want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: quota.SeriesUsage, Start: l.Bucket}))] += r.Holding()
 			open, err := b.storedOpenings(tx, l.Subject)
 			if err != nil {
 				return false, err
 			}
 			for _, o := range open {
 				if o.Number > l.Sequence && l.Bucket >= o.Start && (o.End == 0 || l.Bucket < o.End) {
-					want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: o.Series, Number: o.Number, Start: o.Start}))] += r.Amount
+					want[string(counterKey(nil, org, quota.CounterID{Subject: l.Subject, Series: o.Series, Number: o.Number, Start: o.Start}))] += r.Holding()
 				}
 			}
 		}

@@ -237,7 +237,7 @@ func writeReceipt(tx *bbolt.Tx, org string, r *quota.Receipt) error {
 	if err := tabKeeps.put(tx, append(appendOrdered(nil, r.Keep), key...), nil); err != nil {
 		return err
 	}
-	if r.Hold == quota.HoldOpen {
+	if r.Held() {
 		return tabHolds.put(tx, key, nil)
 	}
 	if r.Hold != quota.HoldNone {

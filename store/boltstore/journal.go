@@ -213,7 +213,7 @@ func (s *Store) replay(tx *snap) error {
 			return err
 		}
 		for _, r := range b.receipts {
-			if r.Hold == quota.HoldOpen {
+			if r.Held() {
 				b.RestoreReceipt(r)
 			}
 		}

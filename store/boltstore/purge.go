@@ -108,7 +108,7 @@ func (s *Store) overReceipts(tx *snap, p saccount.Purge, out *purge) error {
 			if err != nil {
 				return false, err
 			}
-			if r.Hold == quota.HoldOpen {
+			if r.Held() {
 				return true, nil
 			}
 			if r.Keep > limit {

@@ -35,6 +35,26 @@ func (s *Store) Peek(ctx context.Context, org string, levels []*quota.Level, at 
 	return f, nil
 }
 
+// Stranded implements quota.Store.
+func (s *Store) Stranded(ctx context.Context, org string, at int64) ([]*quota.Receipt, error) {
+	if err := s.lock(ctx, "stranded"); err != nil {
+		return nil, err
+	}
+	defer s.mu.Unlock()
+	defer s.done()
+	b, err := s.book(org)
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: stranded: %w", err)
+	}
+	n := b.Rows()
+	out, err := b.Stranded(at)
+	s.rows += b.Rows() - n
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: stranded: %w", err)
+	}
+	return out, nil
+}
+
 // Usage implements usage.Store. Each subject is read into memory before fn hears
 // of it: fn may take its time, and use the Store.
 func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {

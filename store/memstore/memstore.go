@@ -144,6 +144,20 @@ func (s *Store) Peek(ctx context.Context, id string, levels []*quota.Level, at i
 	return o.book.Peek(levels, at)
 }
 
+// Stranded implements quota.Store.
+func (s *Store) Stranded(ctx context.Context, id string, at int64) ([]*quota.Receipt, error) {
+	if err := s.begin(ctx, "stranded"); err != nil {
+		return nil, err
+	}
+	o := s.known(id)
+	if o == nil {
+		return nil, nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.book.Stranded(at)
+}
+
 // Outbox implements quota.Store.
 func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
 	if err := s.begin(ctx, "outbox"); err != nil {

@@ -67,7 +67,8 @@ func (o *org) foldDay(sub quota.Subject, name string, from, to int64) (n int) {
 	return len(starts)
 }
 
-// Purge implements saccount.Store.
+// Purge implements saccount.Store. A window in which something is still held
+// stays until that is settled.
 func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err error) {
 	if err := s.begin(ctx, "purge"); err != nil {
 		return 0, err
@@ -82,7 +83,7 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 		var ids, requests []string
 		var windows []quota.CounterID
 		o.book.Receipts(func(r *quota.Receipt) {
-			if !p.Receipts.IsZero() && r.Hold != quota.HoldOpen && r.Keep <= p.Receipts.UnixMicro() {
+			if !p.Receipts.IsZero() && !r.Held() && r.Keep <= p.Receipts.UnixMicro() {
 				ids = append(ids, r.ID)
 			}
 		})
@@ -92,7 +93,7 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			}
 		}
 		o.book.Counters(func(id quota.CounterID, c quota.Counter) {
-			if !p.Windows.IsZero() && id.Number != 0 && c.End != 0 && c.End <= p.Windows.UnixMicro() {
+			if !p.Windows.IsZero() && id.Number != 0 && c.End != 0 && c.End <= p.Windows.UnixMicro() && c.Held == 0 {
 				windows = append(windows, id)
 			}
 		})

@@ -141,7 +141,7 @@ func (s *Store) aheadReceipts(rd reader, books []*book) (found [][]*quota.Receip
 
 // bring brings an open reservation into memory, where it is not there yet.
 func (b *book) bring(r *quota.Receipt) bool {
-	if r.Hold != quota.HoldOpen || b.Holds(r.ID) {
+	if !r.Held() || b.Holds(r.ID) {
 		return false
 	}
 	b.RestoreReceipt(r)

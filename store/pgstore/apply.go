@@ -579,18 +579,60 @@ func (s *Store) peek(rd reader, op *quota.Op) ([]quota.Figure, error) {
 	if b.Elsewhere > 0 && b.view.held() {
 		// A window that is not there yet is shown with what reservations hold of
 		// it: which of them are over, only they can tell.
-		open, err := s.scanReceipts(rd, "SELECT 0, "+strings.TrimPrefix(s.sql.open, "SELECT "), []any{op.Org})
-		if err != nil {
+		if err := b.bringAll(rd); err != nil {
 			return nil, err
-		}
-		for _, f := range open {
-			b.bring(f.r)
 		}
 	}
 	out, err := b.Peek(op.Levels, op.At)
 	if b.err != nil {
 		err = b.err
 	}
+	return out, err
+}
+
+// bringAll brings everything that is held into memory.
+func (b *book) bringAll(rd reader) error {
+	held, err := b.s.scanReceipts(rd, "SELECT 0, "+strings.TrimPrefix(b.s.sql.open, "SELECT "), []any{b.id})
+	for _, f := range held {
+		b.bring(f.r)
+	}
+	return err
+}
+
+// Stranded implements quota.Store, on one snapshot of the server.
+func (s *Store) Stranded(ctx context.Context, org string, at int64) (out []*quota.Receipt, err error) {
+	ctx, end, err := s.begin(ctx, "stranded")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := checkText("organization", org); err != nil {
+		return nil, fmt.Errorf("pgstore: stranded: %w", err)
+	}
+	err = s.read(ctx, "stranded", func() error {
+		t, err := s.tx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+		if err != nil {
+			return err
+		}
+		rd := reader{ctx, t.Tx, t.undo}
+		b := s.newBook(org)
+		b.read = rd
+		if err = s.states(rd, []*book{b}, s.sql.state); err == nil && b.Elsewhere > 0 {
+			err = b.bringAll(rd)
+		}
+		var got []*quota.Receipt
+		if err == nil {
+			got, err = b.Stranded(at)
+		}
+		if b.err != nil {
+			err = b.err
+		}
+		t.end(ctx, err)
+		if err == nil {
+			out = got
+		}
+		return err
+	})
 	return out, err
 }
 

@@ -216,11 +216,15 @@ func scanCounter(rows *sql.Rows, at *int, id *quota.CounterID, c *quota.Counter)
 	return nil
 }
 
-// rare is the text of what few counters have: "c" and the ceiling, then for
+// rare is the text of what few counters have: "c" and the ceiling, "s" and
+// what is stranded, then for
 // each threshold that was passed "m", the start of its window, ":" and itself.
 func appendRare(dst []byte, c *quota.Counter) []byte {
 	if c.Capped {
 		dst = strconv.AppendInt(append(dst, 'c'), int64(c.Ceiling), 10)
+	}
+	if c.Stranded != 0 {
+		dst = strconv.AppendInt(append(dst, 's'), int64(c.Stranded), 10)
 	}
 	for _, m := range c.Marks {
 		dst = strconv.AppendInt(append(dst, 'm'), m.Start, 10)
@@ -232,7 +236,7 @@ func appendRare(dst []byte, c *quota.Counter) []byte {
 func parseRare(text string, c *quota.Counter) error {
 	for text != "" {
 		kind := text[0]
-		n := strings.IndexAny(text[1:], "cm")
+		n := strings.IndexAny(text[1:], "cms")
 		if n < 0 {
 			n = len(text) - 1
 		}
@@ -245,6 +249,12 @@ func parseRare(text string, c *quota.Counter) error {
 				return err
 			}
 			c.Capped, c.Ceiling = true, quota.Credits(x)
+		case 's':
+			x, err := strconv.ParseInt(part, 10, 64)
+			if err != nil {
+				return err
+			}
+			c.Stranded = quota.Credits(x)
 		case 'm':
 			start, threshold, _ := strings.Cut(part, ":")
 			x, err := strconv.ParseInt(start, 10, 64)

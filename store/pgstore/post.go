@@ -57,7 +57,7 @@ func gather(books []*book) *posting {
 			p.rat.add(at)
 			p.id.add(r.ID)
 			p.keep.add(r.Keep)
-			if r.Hold == quota.HoldOpen {
+			if r.Held() {
 				p.expires.add(r.Expires)
 			} else {
 				p.expires.none()

@@ -248,6 +248,25 @@ func brokenStores() []brokenStore {
 				}
 			})
 		})},
+		{"shows blocks that are over as living", "Blocks", "a block whose time is over is stranded, not free, to the end of its last window", breaking(func(b *broken, s store.Store) {
+			b.peek = func(ctx context.Context, org string, ls []*quota.Level, _ int64) ([]quota.Figure, error) {
+				return s.Peek(ctx, org, ls, 0)
+			}
+		})},
+		{"keeps blocks whatever was edited", "Blocks", "a settlement that keeps the block names the settings number, one that ends it none", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if l, err := s.Lookup(context.Background(), o.Org, saccount.KindOrg, o.Org); err == nil && o.Verb == quota.VerbSettle {
+					o.Settings = l.Settings
+				}
+			})
+		})},
+		{"settles by hand what lives", "Blocks", "where a limit never resets a stranded block stays until it is settled by hand", breaking(func(b *broken, s store.Store) {
+			b.apply = each(s, func(o *quota.Op) {
+				if o.Verb == quota.VerbSettle && o.Seq == 0 {
+					o.Seq = 1 << 40
+				}
+			})
+		})},
 		{"refunds where it stands", "Refunds", "a refund gives back at every level, in parts, never more than was charged", breaking(func(b *broken, s store.Store) {
 			b.apply = each(s, func(o *quota.Op) {
 				if o.Verb == quota.VerbRefund && o.Amount > 0 {

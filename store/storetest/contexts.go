@@ -27,7 +27,8 @@ func (k *kit) calls(o *quota.Op) map[string]func(context.Context) error {
 			_, err := k.Peek(ctx, acme, chain(noon), noon)
 			return err
 		},
-		"Outbox": func(ctx context.Context) error { _, err := k.Outbox(ctx, 0, 1); return err },
+		"Stranded": func(ctx context.Context) error { _, err := k.Stranded(ctx, acme, noon); return err },
+		"Outbox":   func(ctx context.Context) error { _, err := k.Outbox(ctx, 0, 1); return err },
 		"Usage": func(ctx context.Context) error {
 			return k.Usage(ctx, usage.Range{Org: acme, Subjects: []quota.Subject{key1}, To: noon + day}, func(usage.Row) error { return nil })
 		},

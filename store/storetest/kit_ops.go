@@ -85,6 +85,26 @@ func (k *kit) renew(now int64, of string, ttl int64) *quota.Op {
 	return o
 }
 
+// lease takes a block that holds at most amount, and at least one.
+func (k *kit) lease(now int64, id string, amount quota.Credits, ttl int64, ls ...*quota.Level) *quota.Op {
+	o := k.op(quota.VerbLease, now)
+	o.ID, o.Of, o.Amount, o.Size, o.TTL, o.Levels = id, "owner of "+id, amount, 1, ttl, ls
+	return o
+}
+
+// settle says what was spent of a block in all, and ends it.
+func (k *kit) settle(now int64, of string, seq int64, spent quota.Credits, requests int64) *quota.Op {
+	o := k.op(quota.VerbSettle, now)
+	o.Of, o.Seq, o.Amount, o.Requests = of, seq, spent, requests
+	return o
+}
+
+// keeps makes a settlement keep its block, to hold so much for so long.
+func keeps(o *quota.Op, size quota.Credits, ttl int64) *quota.Op {
+	o.Size, o.TTL = size, ttl
+	return o
+}
+
 func (k *kit) refund(now int64, id, of string, amount quota.Credits) *quota.Op {
 	o := k.op(quota.VerbRefund, now)
 	o.ID, o.Of, o.Amount = id, of, amount
@@ -127,6 +147,15 @@ func (k *kit) stands(now int64, l *quota.Level, used, held, overage quota.Credit
 	if got != want {
 		k.failf("%s at %s: used %d, held %d, overage %d; want used %d, held %d, overage %d",
 			l.Subject, quota.Time(now).Format(time.DateTime), got.Used, got.Held, got.Overage, used, held, overage)
+	}
+}
+
+// strands checks how much of what one level's only limit holds is stranded.
+func (k *kit) strands(now int64, l *quota.Level, used, held, stranded quota.Credits) {
+	k.t.Helper()
+	f := k.peek(now, l)[0]
+	if f.Used != used || f.Held != held || f.Stranded != stranded || f.Overage != 0 {
+		k.failf("%s at %s: %+v; want used %d, held %d, of it stranded %d", l.Subject, quota.Time(now).Format(time.DateTime), f, used, held, stranded)
 	}
 }
 

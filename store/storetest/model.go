@@ -31,6 +31,16 @@ type spending struct {
 	state            quota.HoldState
 	expires          int64
 	final            []quota.Figure
+	block            *block // nil of what is none
+}
+
+// block is what became of a block.
+type block struct {
+	left     quota.Credits
+	spent    quota.Credits // settled
+	requests int64
+	seq      int64 // of the last settlement
+	byHand   bool
 }
 
 // memory is what an id did.
@@ -94,6 +104,9 @@ func (p *spending) counts(n name, c *counter) (own *quota.Entry, yes bool) {
 
 // spent is what it cost so far.
 func (p *spending) spent() quota.Credits {
+	if p.block != nil {
+		return p.block.spent
+	}
 	if p.reservation && p.state != quota.HoldCommitted {
 		return 0
 	}
@@ -101,7 +114,13 @@ func (p *spending) spent() quota.Credits {
 }
 
 // holds is what it holds at instant now.
-func (p *spending) holds(now int64) quota.Credits {
+func (p *spending) holds(m *model, now int64) quota.Credits {
+	if p.block != nil {
+		if state, _ := m.blockAt(p, now); state == quota.HoldOpen || state == quota.HoldStranded {
+			return p.block.left
+		}
+		return 0
+	}
 	if p.reservation && p.state == quota.HoldOpen && p.expires > now {
 		return p.reserved
 	}
@@ -114,7 +133,7 @@ func (m *model) figure(n name, c *counter, bound quota.Credits, now int64) quota
 	for _, p := range m.log {
 		if _, yes := p.counts(n, c); yes {
 			f.Used += p.spent()
-			f.Held += p.holds(now)
+			f.Held += p.holds(m, now)
 		}
 	}
 	return f
@@ -160,6 +179,11 @@ func (m *model) sweep(now int64) {
 		if p.reservation && p.state == quota.HoldOpen && p.expires <= now {
 			p.state = quota.HoldExpired
 		}
+		if p.block != nil && (p.state == quota.HoldOpen || p.state == quota.HoldStranded) {
+			if p.state, p.expires = m.blockAt(p, now); p.state == quota.HoldExpired {
+				m.forget(p, now)
+			}
+		}
 	}
 }
 
@@ -169,7 +193,7 @@ func (m *model) remembered(id string, now int64) *memory {
 	if id == "" || r == nil {
 		return nil
 	}
-	open := r.verb == quota.VerbReserve && r.spending.state == quota.HoldOpen
+	open := r.spending != nil && (r.spending.state == quota.HoldOpen || r.spending.state == quota.HoldStranded)
 	if !open && r.keep <= now {
 		return nil
 	}
@@ -184,6 +208,10 @@ func (m *model) apply(o *quota.Op) quota.Result {
 		return m.admit(o)
 	case quota.VerbRefund:
 		return m.refund(o)
+	case quota.VerbLease:
+		return m.lease(o)
+	case quota.VerbSettle:
+		return m.settleBlock(o)
 	case quota.VerbCount:
 		m.refused = append(m.refused, o.Counts...)
 		return quota.Result{Outcome: quota.Applied}
@@ -269,7 +297,9 @@ func (m *model) peek(levels []*quota.Level, now int64) (fs []quota.Figure) {
 	for _, l := range levels {
 		for _, e := range l.Limits {
 			c := m.counter(l.Subject, e)
-			fs = append(fs, m.figure(nameOf(l.Subject, e), c, c.bound(e), now))
+			f := m.figure(nameOf(l.Subject, e), c, c.bound(e), now)
+			f.Stranded = m.stranded(nameOf(l.Subject, e), c, now)
+			fs = append(fs, f)
 		}
 	}
 	return fs
@@ -295,7 +325,11 @@ func (m *model) usage(s quota.Subject) map[usage.Row]usage.Row {
 	for _, p := range m.log {
 		for _, l := range p.levels {
 			if l.Subject == s {
-				add(l.Bucket, "", p.spent(), 1)
+				requests := int64(1)
+				if p.block != nil {
+					requests = p.block.requests
+				}
+				add(l.Bucket, "", p.spent(), requests)
 			}
 		}
 	}

@@ -76,7 +76,7 @@ func (w *walk) clean() {
 	floor := w.floor()
 	w.purge(saccount.Purge{Receipts: at(floor), Windows: at(floor - 31*day), Alerts: at(floor), Most: 1 + w.rng.IntN(50)})
 	for n, c := range w.m.counters {
-		if c.end != 0 && c.end <= floor-31*day {
+		if c.end != 0 && c.end <= floor-31*day && !w.m.inBlock(n, c) {
 			delete(w.m.counters, n)
 		}
 	}
@@ -84,7 +84,7 @@ func (w *walk) clean() {
 	// Nothing may be folded that can still be settled or refunded.
 	until := floor - day
 	for _, r := range w.m.ids {
-		if p := r.spending; p != nil && (r.keep > floor || p.reservation && p.state == quota.HoldOpen) {
+		if p := r.spending; p != nil && (r.keep > floor || p.state == quota.HoldOpen || p.state == quota.HoldStranded) {
 			until = min(until, p.levels[0].Bucket)
 		}
 	}

@@ -34,6 +34,7 @@ type walk struct {
 	purses map[quota.Subject]*plainPurse
 	levels map[levelName]*quota.Level
 	ids    []string
+	blocks []string
 	step   int
 }
 
@@ -192,7 +193,10 @@ func (w *walk) op() *quota.Op {
 	o := &quota.Op{Org: acme, Settings: w.m.settings, At: w.now, Keep: w.now + 7*day, Amount: quota.Credits(w.rng.IntN(60))}
 	var ls []*quota.Level
 	o.Caller, ls = w.chain(w.now)
-	switch n := w.rng.IntN(100); {
+	switch n := w.rng.IntN(122); {
+	case n >= 100:
+		w.block(o, ls)
+		return o
 	case n < 40:
 		o.Verb, o.Levels = quota.VerbCharge, ls
 		if w.rng.IntN(3) > 0 {
@@ -239,9 +243,13 @@ func (w *walk) op() *quota.Op {
 func (w *walk) batch() {
 	ops := make([]*quota.Op, 1+w.rng.IntN(5))
 	wants := make([]quota.Result, len(ops))
+	left := make([]quota.Credits, len(ops)) // of the blocks that are settled
 	for i := range ops {
 		ops[i] = w.op()
 		wants[i] = w.m.apply(ops[i])
+		if m := w.m.ids[ops[i].Of]; ops[i].Verb == quota.VerbSettle && m != nil && m.spending != nil && m.spending.block != nil {
+			left[i] = m.spending.block.left
+		}
 	}
 	w.apply(ops...)
 	for i, o := range ops {
@@ -252,6 +260,10 @@ func (w *walk) batch() {
 		if got.Outcome != want.Outcome || got.Refused != want.Refused || !slices.Equal(got.Figures, want.Figures) {
 			w.failf("step %d at %s: %s %q of %q, amount %d, by %q\n\tgot  %s, error %v, refused %b, figures %+v\n\twant %s, refused %b, figures %+v", w.step,
 				at(o.At), o.Verb, o.ID, o.Of, o.Amount, o.Caller, got.Outcome, got.Err, got.Refused, got.Figures, want.Outcome, want.Refused, want.Figures)
+			return
+		}
+		if o.Verb == quota.VerbSettle && got.Outcome == quota.Applied && got.Receipt.Left != left[i] {
+			w.failf("step %d at %s: %s of %q to hold %d: it holds %d, want %d", w.step, at(o.At), o.Verb, o.Of, o.Size, got.Receipt.Left, left[i])
 			return
 		}
 	}

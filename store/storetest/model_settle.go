@@ -96,7 +96,7 @@ func (m *model) refund(o *quota.Op) (res quota.Result) {
 	switch {
 	case r == nil:
 		return quota.Result{Outcome: quota.Unknown}
-	case r.spending == nil, r.verb == quota.VerbReserve && r.spending.state != quota.HoldCommitted, o.Caller != "" && o.Caller != r.caller:
+	case r.spending == nil, r.spending.block != nil, r.verb == quota.VerbReserve && r.spending.state != quota.HoldCommitted, o.Caller != "" && o.Caller != r.caller:
 		return quota.Result{Outcome: quota.Conflict}
 	case o.Amount > r.spending.amount-r.spending.refunded:
 		return quota.Result{Outcome: quota.Excess}

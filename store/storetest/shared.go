@@ -65,6 +65,10 @@ func (p *pair) Peek(ctx context.Context, org string, levels []*quota.Level, at i
 	return p.next().Peek(ctx, org, levels, at)
 }
 
+func (p *pair) Stranded(ctx context.Context, org string, at int64) ([]*quota.Receipt, error) {
+	return p.next().Stranded(ctx, org, at)
+}
+
 func (p *pair) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
 	return p.next().Outbox(ctx, after, n)
 }

@@ -39,6 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Settings", settings()},
 		{"Idempotency", ids()},
 		{"Holds", holds()},
+		{"Blocks", blocks()},
 		{"Refunds", refunds()},
 		{"Openings", openings()},
 		{"Usage", usages()},
