@@ -50,6 +50,7 @@ type LimitStatus struct {
 	Used      Credits
 	Held      Credits
 	Overage   Credits
+	Stranded  Credits   // the part of Held of blocks whose owner is dead: see Block; in a Status only
 	Remaining Credits   // max(0, Max - Used - Overage - Held)
 	Requested Credits   // of the decision; 0 in a Status
 	Start     time.Time // of the window; zero where it never resets
@@ -128,7 +129,7 @@ func (d *Decision) each(fn func(LimitStatus)) {
 
 func status(s Subject, e *Entry, f Figure) LimitStatus {
 	st := LimitStatus{
-		Subject: s, Limit: e.Limit, Max: f.Max, Extra: e.Extra, Used: f.Used, Held: f.Held, Overage: f.Overage,
+		Subject: s, Limit: e.Limit, Max: f.Max, Extra: e.Extra, Used: f.Used, Held: f.Held, Overage: f.Overage, Stranded: f.Stranded,
 		Remaining: f.Remaining(), Soft: e.Soft,
 	}
 	if e.End != 0 {

@@ -3,6 +3,7 @@ package quota
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,16 @@ type LedgerConfig struct {
 	// Waiting bounds the callers that wait for the store; more are answered
 	// ErrBusy at once. Zero is DefaultWaiting.
 	Waiting int
+	// Leases lets charges without an id be spent in memory, from blocks of
+	// credits that the Ledger takes for callers that charge often: no question
+	// to the store for each. The limits stay exact. What changes: such a charge
+	// is answered before it is durable, and is settled within LeaseSettle; so
+	// late are usage, alerts and the Status of others. What a process that
+	// dies had not settled stays held to the end of the windows, apart as
+	// Stranded, so that it is never granted again; of a limit that never resets,
+	// until SettleStranded. A change of records reaches a block at once where it
+	// is made by this process, else within LeaseBound. Off by default.
+	Leases bool
 }
 
 // Ledger charges credits: to every Purse of a caller's Chain at once, all of
@@ -41,6 +52,7 @@ type Ledger struct {
 	keep   int64
 	group  *group
 	counts *refusals
+	leases *leases // nil: off
 	closed atomic.Bool
 }
 
@@ -65,22 +77,40 @@ func NewLedger(s Store, cfg LedgerConfig) (*Ledger, error) {
 	_, l.direct = s.(Direct)
 	l.counts = newRefusals(l.write)
 	l.group = newGroup(s, cfg.Waiting, l.counts.take)
+	if cfg.Leases {
+		l.leases = newLeases(l)
+	}
 	return l, nil
 }
 
-// Close writes the counts of refused requests that are still in memory, waits
-// for callers on their way and refuses new ones with ErrClosed. It does not
-// close the store. Idempotent.
+// Close writes the counts of refused requests that are still in memory,
+// settles blocks and gives them back, waits for callers on their way and
+// refuses new ones with ErrClosed. Its error says what could not be written; a
+// block that could not be settled is stranded. It does not close the store.
+// Idempotent.
 func (l *Ledger) Close() error {
 	l.closed.Store(true)
+	var lost error
+	if l.leases != nil {
+		lost = l.leases.close()
+	}
 	l.counts.close()
 	l.group.close()
-	return l.Flush(context.Background())
+	return errors.Join(lost, l.writeCounts(context.Background()))
 }
 
-// Flush writes the counts of refused requests that are still in memory, as
-// happens by itself with the next commit or within a second.
+// Flush writes what is in memory, as happens by itself within a second: the
+// counts of refused requests, and what was spent from blocks. Its error says
+// what could not be written.
 func (l *Ledger) Flush(ctx context.Context) error {
+	var err error
+	if l.leases != nil {
+		err = l.leases.flush(ctx)
+	}
+	return errors.Join(err, l.writeCounts(ctx))
+}
+
+func (l *Ledger) writeCounts(ctx context.Context) error {
 	select {
 	case l.counts.writing <- struct{}{}:
 	case <-ctx.Done():
@@ -158,6 +188,8 @@ type Refund struct {
 // refusal is a Decision that is not Allowed. Errors: ErrInvalid, ErrConflict,
 // ErrOverflow, ErrBusy, ErrClosed, ErrCorrupt, ErrUnknownOutcome, the
 // context's, and whatever the Source says of a caller that may not spend.
+// With LedgerConfig.Leases a charge without an id may be spent in memory: its
+// figures are those of the last settlement and what this process spent since.
 // After ErrUnknownOutcome a retry with the same id settles what happened;
 // after every other error nothing was charged.
 func (l *Ledger) Charge(ctx context.Context, src Source, c Charge) (d Decision, err error) {
@@ -193,11 +225,21 @@ func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, 
 	if amount < 0 {
 		return fmt.Errorf("quota: %w amount: %s credits; an amount is never negative", ErrInvalid, amount)
 	}
+	if l.leases != nil && verb == VerbCharge && id == "" && ctx.Err() == nil && !l.closed.Load() {
+		chain, err := src.Chain(ctx, false)
+		if err != nil {
+			return err
+		}
+		if l.leases.charge(ctx, &chain, amount, at, d) {
+			return nil
+		}
+	}
 	c := newCall()
 	o := &c.op
 	o.Verb, o.ID, o.Amount, o.TTL, o.At, o.Keep = verb, id, amount, ttl, at, at+l.keep+ttl
+	fresh, yielded := false, false
 	for try := 0; try < maxStale; try++ {
-		chain, err := src.Chain(ctx, try > 0)
+		chain, err := src.Chain(ctx, fresh)
 		if err != nil {
 			c.free()
 			return err
@@ -214,6 +256,11 @@ func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, 
 			return err
 		}
 		if o.Result.Outcome == Stale {
+			fresh = true
+			continue
+		}
+		if l.leases != nil && o.Result.Outcome == Refused && !yielded && l.leases.yield(ctx, o) {
+			fresh, yielded = false, true
 			continue
 		}
 		err = l.decide(d, o)

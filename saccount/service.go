@@ -51,6 +51,13 @@ type Config struct {
 	// Keep is how long operations' ids are remembered. Zero is
 	// quota.DefaultKeep, the least is quota.MinKeep.
 	Keep time.Duration
+	// Leases lets charges without an ID be spent in memory, from blocks of
+	// credits that are taken for callers that charge often: see
+	// quota.LedgerConfig.Leases for what that changes. A key that is disabled,
+	// deleted or rotated, or a limit that is lowered, by another process reaches
+	// a block when this Service hears of it (BlindAfter), at the latest after
+	// quota.LeaseBound. Off by default.
+	Leases bool
 	// MaxKeyLife is the greatest lifetime of a key. Zero: no bound. A key
 	// without an expiry gets this one.
 	MaxKeyLife time.Duration
@@ -137,7 +144,7 @@ func New(store Store, cfg Config) (*Service, error) {
 	case cfg.CacheSize > maxCacheSize:
 		return nil, fmt.Errorf("saccount: new: %w CacheSize %d: at most %d", ErrInvalid, cfg.CacheSize, maxCacheSize)
 	}
-	ledger, err := quota.NewLedger(store, quota.LedgerConfig{Keep: cfg.Keep})
+	ledger, err := quota.NewLedger(store, quota.LedgerConfig{Keep: cfg.Keep, Leases: cfg.Leases})
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: %w: %w", ErrInvalid, err)
 	}
@@ -192,8 +199,9 @@ func managementPrefix(cfg Config) (apikey.Prefix, error) {
 }
 
 // Close writes what waits in memory (when keys were last used, counts of
-// refused requests) and waits for charges on their way. Calls after it fail
-// with ErrClosed. It does not close the store. Idempotent.
+// refused requests), settles blocks and gives them back, and waits for charges
+// on their way. Calls after it fail with ErrClosed. It does not close the
+// store. Idempotent.
 func (s *Service) Close() error {
 	var err error
 	s.closing.Do(func() {
@@ -208,7 +216,8 @@ func (s *Service) Close() error {
 }
 
 // Flush writes what waits in memory at once, as happens by itself within a
-// second: when keys were last used, and counts of refused requests.
+// second: when keys were last used, counts of refused requests, and what was
+// spent from blocks.
 func (s *Service) Flush(ctx context.Context) error {
 	if err := s.used.flush(ctx); err != nil {
 		return err
