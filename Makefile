@@ -4,7 +4,7 @@ GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The library, and the modules beside it that have dependencies of their own.
-MODULES := . examples/frameworks bench
+MODULES := . store/pgstore/proof examples/frameworks bench
 
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
@@ -18,7 +18,7 @@ endif
 	@for m in $(MODULES); do echo "== go test $$m"; $(GO) -C $$m test $(RACE) -shuffle=on -timeout 9m ./... || exit 1; done
 	@$(MAKE) --no-print-directory fips
 
-setup: ## what the tests need and this machine lacks: a Postgres
+setup: ## what the tests need and this machine lacks: two versions of Postgres, PgBouncer
 	@$(GO) run ./internal/setup
 
 fips: ## the key format under FIPS 140-3 cryptography alone

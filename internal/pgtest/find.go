@@ -30,6 +30,16 @@ func Bins() []string {
 	return out
 }
 
+// Newest is the directory of a Postgres that is not that of Bin: the last of
+// Bins, which is the one that internal/setup puts beside it. Empty: there is
+// none.
+func Newest() string {
+	if all := Bins(); len(all) > 1 {
+		return all[len(all)-1]
+	}
+	return ""
+}
+
 func candidates() []string {
 	var dirs []string
 	if d := os.Getenv(EnvBin); d != "" {
@@ -70,10 +80,10 @@ func PackageDir() string {
 }
 
 func complete(dir string) bool {
-	for _, name := range []string{"initdb", "postgres"} {
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.IsDir() {
-			return false
-		}
-	}
-	return true
+	return executable(dir, "initdb") && executable(dir, "postgres")
+}
+
+func executable(dir, name string) bool {
+	info, err := os.Stat(filepath.Join(dir, name))
+	return err == nil && !info.IsDir()
 }

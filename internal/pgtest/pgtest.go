@@ -53,6 +53,17 @@ func DSN(tb testing.TB) string {
 	return shared.server.DSN()
 }
 
+// Host is the directory of that server's socket; empty where a DSN was given or
+// none was asked for yet.
+func Host() string {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil {
+		return ""
+	}
+	return shared.server.Host()
+}
+
 // Need skips a test where err is ErrNotFound, but not under CI, and ends it on
 // any other error.
 func Need(tb testing.TB, err error) {

