@@ -84,7 +84,7 @@ ignore_startup_parameters = extra_float_digits
 		return fmt.Errorf("pgtest: bouncer: %w", err)
 	}
 	defer log.Close()
-	if b.proc, b.life, err = guarded(b.dir, log, cred, path, ini); err != nil {
+	if b.proc, b.life, err = guarded(b.dir, "KILL", log, cred, path, ini); err != nil {
 		return err
 	}
 	db, err := sql.Open("postgres", b.DSN())

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 )
 
@@ -41,17 +40,18 @@ const (
 	CutBehind         // it arrives, and nothing after it
 )
 
-// NewProxy makes a Proxy in front of a server. It ends with Close.
-func NewProxy(s *Server) (*Proxy, error) {
+// NewProxy makes a Proxy in front of the server whose socket is in directory
+// host. It ends with Close.
+func NewProxy(host string) (*Proxy, error) {
 	dir, err := os.MkdirTemp("/tmp", "pgproxy-")
 	if err != nil {
 		return nil, fmt.Errorf("pgtest: proxy: %w", err)
 	}
-	in, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	in, err := net.Listen("unix", socket(dir))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pgtest: proxy: %w", err), os.RemoveAll(dir))
 	}
-	p := &Proxy{dir: dir, in: in, target: s.Socket(), gate: make(chan struct{}), conns: map[*wire]bool{}}
+	p := &Proxy{dir: dir, in: in, target: socket(host), gate: make(chan struct{}), conns: map[*wire]bool{}}
 	close(p.gate)
 	p.all.Go(p.accept)
 	return p, nil
@@ -60,10 +60,11 @@ func NewProxy(s *Server) (*Proxy, error) {
 // DSN is the connection string of the server behind it.
 func (p *Proxy) DSN() string { return dsn(p.dir) }
 
-// Target leads new connections to another server; those that are open stay.
-func (p *Proxy) Target(s *Server) {
+// Target leads new connections to the server whose socket is in directory host;
+// those that are open stay.
+func (p *Proxy) Target(host string) {
 	p.mu.Lock()
-	p.target = s.Socket()
+	p.target = socket(host)
 	p.mu.Unlock()
 }
 

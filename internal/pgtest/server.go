@@ -143,21 +143,21 @@ func (s *Server) runOnce() error {
 	for _, line := range append([]string{"max_connections=200", "shared_buffers=64MB", "max_wal_size=2GB"}, s.cfg.Settings...) {
 		argv = append(argv, "-c", line)
 	}
-	if s.proc, s.life, err = guarded(s.dir, log, s.cred, argv...); err != nil {
+	if s.proc, s.life, err = guarded(s.dir, "QUIT", log, s.cred, argv...); err != nil {
 		return err
 	}
 	return s.wait()
 }
 
-// guarded starts a program that ends when life is closed, or this process is
-// gone; the directory goes with it.
-func guarded(dir string, log *os.File, cred *syscall.Credential, argv ...string) (proc *exec.Cmd, life *os.File, err error) {
+// guarded starts a program that ends, by a signal, when life is closed or this
+// process is gone; the directory goes with it.
+func guarded(dir, signal string, log *os.File, cred *syscall.Credential, argv ...string) (proc *exec.Cmd, life *os.File, err error) {
 	pr, pw, err := os.Pipe()
 	if err != nil {
 		return nil, nil, fmt.Errorf("pgtest: %w", err)
 	}
 	defer pr.Close()
-	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "pgtest", dir}, argv...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", guard, "pgtest", dir, signal}, argv...)...)
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = dir, pr, log, log
 	cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	// A group of its own: a terminal's ^C must not reach the server before us.
@@ -171,11 +171,11 @@ func guarded(dir string, log *os.File, cred *syscall.Credential, argv ...string)
 // guard runs a server in the background and waits for its standard input to
 // end: then this process is gone, or Stop was called. A line on it instead of
 // its end keeps the directory.
-const guard = `dir=$1; shift
+const guard = `dir=$1; signal=$2; shift 2
 "$@" </dev/null & p=$!
 keep=
 if read line; then keep=1; fi
-kill -QUIT $p 2>/dev/null
+kill -$signal $p 2>/dev/null
 wait $p
 [ -n "$keep" ] || rm -rf "$dir"`
 
@@ -207,7 +207,9 @@ func dsn(host string) string {
 func (s *Server) Host() string { return s.dir }
 
 // Socket is the path of its unix socket.
-func (s *Server) Socket() string { return filepath.Join(s.dir, ".s.PGSQL.5432") }
+func (s *Server) Socket() string { return socket(s.dir) }
+
+func socket(host string) string { return filepath.Join(host, ".s.PGSQL.5432") }
 
 // Log is what the server wrote into its log so far.
 func (s *Server) Log() (string, error) {
