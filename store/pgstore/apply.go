@@ -57,7 +57,7 @@ func (s *Store) apply(ctx context.Context, ops []*quota.Op) error {
 			calm = append(calm, b)
 		}
 	}
-	var sent []int64 // tokens of what may or may not have been committed
+	var before []sending
 	if len(calm) > 0 {
 		moved, token, err := s.calm(ctx, calm)
 		switch {
@@ -65,19 +65,11 @@ func (s *Store) apply(ctx context.Context, ops []*quota.Op) error {
 			for _, b := range moved {
 				b.contended = contention
 			}
-			busy = append(busy, moved...)
 		case again(err):
 			s.cfg.Logger.Debug("pgstore: a batch is looked after", "error", err)
-			if token != 0 {
-				sent = append(sent, token)
-			}
+			moved = calm
 			for _, b := range calm {
 				b.void()
-			}
-			// Those whose fate is open come apart from the others: the token says
-			// which of them were written by their place in that batch.
-			if err := s.settle(ctx, calm, sent); err != nil {
-				return err
 			}
 		default:
 			for _, b := range calm {
@@ -85,12 +77,27 @@ func (s *Store) apply(ctx context.Context, ops []*quota.Op) error {
 			}
 			return err
 		}
+		if token != 0 && len(moved) > 0 {
+			before = append(before, sending{token, calm, err != nil})
+		}
+		busy = append(busy, moved...)
 	}
 	if len(busy) == 0 {
 		return nil
 	}
 	slices.SortFunc(busy, func(a, b *book) int { return cmp.Compare(a.id, b.id) })
-	return s.settle(ctx, busy, nil)
+	return s.settle(ctx, busy, before)
+}
+
+// sending is a batch that was sent, and may have been committed.
+type sending struct {
+	token int64
+	books []*book // in the order in which the batch named them
+	// open says that it may still be on its way. Else it was answered; what it
+	// wrote was perhaps written by an earlier sending of the same statement:
+	// database/sql sends again what a driver says was lost (driver.ErrBadConn),
+	// and lib/pq says so of a connection that ends before the answer.
+	open bool
 }
 
 // sort gives the books of a batch, in the order of their names, with their Ops.
@@ -173,8 +180,9 @@ func (s *Store) left(books []*book) {
 func token() int64 { return rand.Int64N(1<<63-1) + 1 }
 
 // calm decides without a lock and writes what no other process has moved. The
-// others' books are void, and their Ops are to be decided again. On an error
-// all are open: token names the batch where it may have been committed.
+// others' books are void, and their Ops are to be decided again unless sent,
+// the batch's token, is found with them. On an error all are open, and sent
+// names the batch where it may have been committed.
 func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent int64, err error) {
 	rd := reader{ctx: ctx, q: s.db.DB}
 	if err := s.fill(rd, books); err != nil {
@@ -193,10 +201,7 @@ func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent in
 	}
 	ok, err := s.post(ctx, rd, p, id)
 	if err != nil {
-		if sure(err) {
-			id = 0
-		}
-		return nil, id, err
+		return nil, id, err // even a refusal: it may be that of a second sending
 	}
 	for i, b := range books {
 		if ok[i] {
@@ -206,7 +211,7 @@ func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent in
 			moved = append(moved, b)
 		}
 	}
-	return moved, 0, nil
+	return moved, id, nil
 }
 
 // calmly is the end of calm for a batch with more than counters and receipts.
@@ -244,13 +249,13 @@ func (s *Store) calmly(ctx context.Context, books []*book, p *posting) (moved []
 }
 
 // settle decides under the organizations' locks, again and again while the
-// server is away. sent are tokens under which the books' Ops may have been
-// committed already: then their Results stand.
-func (s *Store) settle(ctx context.Context, books []*book, sent []int64) error {
+// server is away. What was sent before may have been committed already: then
+// the Results of its books' Ops stand.
+func (s *Store) settle(ctx context.Context, books []*book, before []sending) error {
 	err := s.persist(ctx, "apply", func() error {
-		id, err := s.locked(ctx, books, sent)
+		id, err := s.locked(ctx, books, before)
 		if id != 0 {
-			sent = append(sent, id)
+			before = append(before, sending{id, books, true})
 		}
 		return err
 	})
@@ -262,7 +267,7 @@ func (s *Store) settle(ctx context.Context, books []*book, sent []int64) error {
 	return err
 }
 
-func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure int64, err error) {
+func (s *Store) locked(ctx context.Context, books []*book, before []sending) (unsure int64, err error) {
 	for _, b := range books {
 		b.view = newView()
 	}
@@ -286,20 +291,17 @@ func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure
 	if err := s.states(rd, books, s.sql.lock); err != nil {
 		return 0, err
 	}
-	if len(sent) > 0 {
+	if len(before) > 0 {
 		// Whoever sent them is through: it held these locks, or is after us and
 		// finds another version.
-		was, err := s.posted(rd, sent, len(books))
+		was, err := s.posted(rd, before)
 		if err != nil {
 			return 0, err
 		}
-		if was != nil {
-			rest := make([]*book, 0, len(books))
-			for i, b := range books {
+		rest := slices.DeleteFunc(slices.Clone(books), func(b *book) bool { return was[b] })
+		if len(rest) < len(books) {
+			for _, b := range books {
 				b.void()
-				if !was[i] {
-					rest = append(rest, b)
-				}
 			}
 			done = true
 			if err := t.commit(ctx); err != nil && !again(err) { // nothing was written
@@ -308,7 +310,7 @@ func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure
 			if len(rest) == 0 {
 				return 0, nil
 			}
-			return 0, s.settle(ctx, rest, nil)
+			return 0, s.settle(ctx, rest, before)
 		}
 	}
 	if err := s.ahead(rd, books); err != nil {
@@ -318,7 +320,7 @@ func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure
 		return 0, err
 	}
 	p := gather(books)
-	if len(sent) > 0 {
+	if slices.ContainsFunc(before, func(x sending) bool { return x.open }) {
 		p.fence() // what was sent and never came may still come: let it find another version
 	}
 	id := token()
@@ -351,19 +353,18 @@ func (s *Store) locked(ctx context.Context, books []*book, sent []int64) (unsure
 	return 0, nil
 }
 
-// posted says which of the books one of the tokens' batches wrote; nil: none
-// of the batches was committed.
-func (s *Store) posted(rd reader, tokens []int64, n int) ([]bool, error) {
-	var a ints
-	for _, t := range tokens {
-		a.add(t)
+// posted says which books were written by what was sent before.
+func (s *Store) posted(rd reader, before []sending) (map[*book]bool, error) {
+	var tokens ints
+	for _, x := range before {
+		tokens.add(x.token)
 	}
 	type found struct {
 		token int64
 		orgs  string
 	}
 	var got []found
-	err := rd.each(s, s.sql.posted, []any{a.String()}, func(rows *sql.Rows) error {
+	err := rd.each(s, s.sql.posted, []any{tokens.String()}, func(rows *sql.Rows) error {
 		var f found
 		if err := rows.Scan(&f.token, &f.orgs); err != nil {
 			return err
@@ -371,17 +372,18 @@ func (s *Store) posted(rd reader, tokens []int64, n int) ([]bool, error) {
 		got = append(got, f)
 		return nil
 	})
-	if err != nil || len(got) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	was := make([]bool, n)
+	was := map[*book]bool{}
 	for _, f := range got {
+		of := before[slices.IndexFunc(before, func(x sending) bool { return x.token == f.token })].books
 		for part := range strings.SplitSeq(f.orgs, ",") {
 			i, err := strconv.Atoi(part)
-			if err != nil || i < 1 || i > n {
+			if err != nil || i < 1 || i > len(of) {
 				return nil, fmt.Errorf("%w: batch %d names place %q", quota.ErrCorrupt, f.token, part)
 			}
-			was[i-1] = true
+			was[of[i-1]] = true
 		}
 	}
 	return was, nil

@@ -79,16 +79,30 @@ func (w way) config(schema string) pgstore.Config {
 	return pgstore.Config{Schema: schema, Timeout: patient, Unprepared: w.unprepared}
 }
 
-// throughBouncer is the connection string of a PgBouncer in front of the test
-// binary's server.
-func throughBouncer(t *testing.T) string {
+// private is the directory of the socket of the test binary's own server.
+func private(t *testing.T) (host string) {
 	t.Helper()
 	if os.Getenv(pgtest.EnvDSN) != "" {
-		t.Skip("PgBouncer is started in front of a private server only: unset " + pgtest.EnvDSN)
+		t.Skip("it needs a private server: unset " + pgtest.EnvDSN)
 	}
 	pgtest.DSN(t)
-	b, err := pgtest.StartBouncer(pgtest.Host(), 24)
+	return pgtest.Host()
+}
+
+// throughBouncer is the connection string of a PgBouncer in front of it.
+func throughBouncer(t *testing.T) string {
+	t.Helper()
+	b, err := pgtest.StartBouncer(private(t), 24)
 	pgtest.Need(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Stop()) })
 	return b.DSN()
+}
+
+// throughProxy is a proxy in front of a server.
+func throughProxy(t *testing.T, host string) *pgtest.Proxy {
+	t.Helper()
+	p, err := pgtest.NewProxy(host)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
 }
