@@ -9,7 +9,7 @@ MODULES := . store/pgstore/proof examples/frameworks bench
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: test setup check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-quick
+.PHONY: test setup check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick
 
 test: setup ## everything, with the race detector where a C compiler is there
 ifeq ($(RACE),)
@@ -47,8 +47,14 @@ fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
 
-bench: ## floors, peers and keypurse in one run; writes bench/RESULTS.md
-	cd bench && $(GO) run ./cmd/bench
+bench: ## floors, peers and keypurse side by side; writes bench/RESULTS.md. One section anew: make bench SECTION=postgres
+	cd bench && $(GO) run ./cmd/bench $(if $(SECTION),-section $(SECTION))
+
+bench-full: ## the same with the longest sections: Redis, a million keys on Postgres, ten minutes of load; installs what is missing where it can
+	cd bench && $(GO) run ./cmd/bench -full
+
+bench-size: ## what rows and bytes things cost on Postgres
+	cd bench && $(GO) run ./cmd/bench -size
 
 bench-quick: ## a smoke test of the same
 	cd bench && $(GO) run ./cmd/bench -quick

@@ -1,9 +1,13 @@
 package bench
 
 import (
+	"context"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -64,25 +68,30 @@ func TestBoltFloorCharges(t *testing.T) {
 	assert.Equal(t, 16*2*24+3, tx.Bucket(bucketUsage).Stats().KeyN, "a row an hour of the past and three of now")
 }
 
-// Every case that a ratio needs is measured, and no name is there twice.
+// Every case that a ratio needs is measured, beside the others of it, and no name
+// is there twice.
 func TestRatiosNameCases(t *testing.T) {
-	have := map[string]bool{}
+	group := map[string]string{}
 	for _, s := range Sections() {
 		for _, c := range s.Cases(harness.Env{}) {
 			n := harness.Name(s.Name, c.Work, c.Who)
-			assert.False(t, have[n], "%s twice", n)
-			have[n] = true
+			assert.NotContains(t, group, n, "twice")
+			group[n] = s.Name + "/" + c.Group
 		}
 	}
 	for _, l := range lines() {
 		for _, r := range l.Ratios {
+			groups := map[string]bool{}
 			for _, f := range slices.Concat(r.Over, r.Under) {
 				for _, n := range []string{f.Case, f.Above} {
-					if n != "" && !strings.HasSuffix(n, "/"+whoKeypurse) {
-						assert.True(t, have[n], "%s is not measured", n)
+					if n == "" || !assert.Contains(t, group, n, "not measured") {
+						continue
 					}
+					groups[group[n]] = true
+					assert.True(t, strings.HasPrefix(n, l.Section+"/"), "%s is not of section %s", n, l.Section)
 				}
 			}
+			assert.Len(t, groups, 1, "%s, %s: a ratio is taken between cases that run side by side", r.What, r.At)
 		}
 	}
 }
@@ -141,10 +150,93 @@ func TestBounds(t *testing.T) {
 }
 
 func TestReportHasARowForEveryLine(t *testing.T) {
-	var b strings.Builder
-	require.NoError(t, Report(&b, "| head | |\n", []*harness.Result{result("a", harness.Round{Rate: 1e6, P50: 900, P99: 2e6})}))
-	for _, l := range lines() {
-		assert.Contains(t, b.String(), "\n| "+l.Path+" | "+l.Must+" | "+l.Aim+" | ")
+	for _, section := range Sections() {
+		r := result("a", harness.Round{Rate: 1e6, P50: 900, P99: 2e6})
+		b := Report(section.Name, Conditions{Command: "go run ./cmd/bench"}, []*harness.Result{r})
+		n := 0
+		for _, l := range lines() {
+			row := "\n| " + l.Path + " | " + l.Must + " | " + l.Aim + " | "
+			if l.Section != section.Name {
+				assert.NotContains(t, b.Text, row)
+				continue
+			}
+			n++
+			assert.Contains(t, b.Text, row)
+		}
+		assert.Positive(t, n, "%s is held to nothing", section.Name)
+		assert.Equal(t, fmt.Sprintf("must 0 of %d, aim 0", n), b.Met)
+		assert.Contains(t, b.Text, "| w | a | 1 µs | 1.00M | 1.00M..1.00M | 900 ns | 2 ms |")
 	}
-	assert.Contains(t, b.String(), "| w | a | 1 µs | 1.00M | 1.00M..1.00M | 900 ns | 2 ms |")
+}
+
+// Sections that are not measured anew stay byte for byte.
+func TestMergeKeepsWhatItDoesNotReplace(t *testing.T) {
+	at := func(section string, day int) Block {
+		return Report(section, Conditions{Date: time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC)}, []*harness.Result{result("a", harness.Round{Rate: float64(day)})})
+	}
+	var blocks []Block
+	for i, name := range []string{secPostgres, secAuthenticate, secGrowth} { // in any order
+		blocks = Merge(blocks, at(name, i+1))
+	}
+	read, err := Blocks(Render(blocks))
+	require.NoError(t, err)
+	assert.Equal(t, []Block{blocks[1], blocks[0], blocks[2]}, read, "in the order of sections")
+	assert.Equal(t, Render(blocks), Render(read))
+
+	again := Merge(read, at(secPostgres, 9))
+	require.Len(t, again, 3)
+	text := Render(again)
+	assert.Contains(t, text, blocks[1].Text)
+	assert.Contains(t, text, blocks[2].Text)
+	assert.NotContains(t, text, blocks[0].Text)
+	assert.Contains(t, text, "| [postgres](#postgres) | 2026-01-09 00:00 UTC | must 0 of ")
+	assert.Contains(t, text, "| large | not yet; `make bench-full` does | |")
+	assert.Contains(t, text, "| bbolt | not yet | |")
+
+	none, err := Blocks("")
+	require.NoError(t, err)
+	assert.Empty(t, none)
+	for name, bad := range map[string]string{
+		"something else": "# Results\n\nof another form\n",
+		"cut off":        text[:len(text)-len(blockEnd)],
+		"no date":        "\n<!-- section postgres -->\nx\n<!-- end of section -->\n",
+	} {
+		_, err := Blocks(bad)
+		assert.Error(t, err, name)
+	}
+}
+
+// What stands in RESULTS.md can be read.
+func TestResultsCanBeMerged(t *testing.T) {
+	text, err := os.ReadFile("RESULTS.md")
+	require.NoError(t, err)
+	blocks, err := Blocks(string(text))
+	require.NoError(t, err)
+	assert.NotEmpty(t, blocks)
+	for _, b := range blocks {
+		assert.Contains(t, string(text), b.Text)
+	}
+}
+
+func TestLazy(t *testing.T) {
+	made, stopped := 0, 0
+	l := &lazy[int]{make: func(context.Context) (int, func() error, error) {
+		made++
+		return made, func() error { stopped++; return nil }, nil
+	}}
+	for want := 1; want <= 2; want++ {
+		for range 3 {
+			v, err := l.get(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, want, v)
+		}
+		for i := range 3 {
+			assert.Equal(t, want-1, stopped, i)
+			require.NoError(t, l.release())
+		}
+		assert.Equal(t, want, stopped)
+	}
+	l.make = func(context.Context) (int, func() error, error) { return 0, nil, harness.NotRun("none") }
+	_, err := l.get(t.Context())
+	assert.ErrorIs(t, err, harness.NotRun("none"))
 }

@@ -7,28 +7,16 @@ import (
 	"fmt"
 	"time"
 
-	_ "github.com/lib/pq" // the driver that keypurse uses, too
-
 	"github.com/keypurse/keypurse/bench/internal/fixture"
 	"github.com/keypurse/keypurse/bench/internal/harness"
-	"github.com/keypurse/keypurse/internal/pgtest"
 )
-
-// startPG starts a durable Postgres of the bench's own.
-func startPG() (*pgtest.Server, error) {
-	s, err := pgtest.Start(pgtest.Config{Settings: []string{"shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min"}})
-	if errors.Is(err, pgtest.ErrNotFound) {
-		return nil, harness.NotRun("no Postgres was found")
-	}
-	return s, err
-}
 
 // byHand are purses and usage in Postgres as one lays them out without a
 // library: a row for each key, account and organization.
 type byHand struct {
+	*database
 	db    *sql.DB
 	shape fixture.Shape
-	stop  func() error
 }
 
 const handSchema = `
@@ -54,44 +42,36 @@ func (b *byHand) path(n int) (org, account, key int64) {
 	return purseNumber(0, o), purseNumber(1, a), purseNumber(2, n)
 }
 
-func newByHand(ctx context.Context, shape fixture.Shape, callers int) (*byHand, error) {
-	server, err := startPG()
+// newByHand fills a database of its own, for so many callers.
+func newByHand(ctx context.Context, pg *cluster, shape fixture.Shape, callers int) (*byHand, error) {
+	d, err := pg.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	db, err := sql.Open("postgres", server.DSN())
-	if err != nil {
-		return nil, errors.Join(err, server.Stop())
+	b := &byHand{database: d, shape: shape}
+	if b.db, err = d.pool(callers); err != nil {
+		return nil, errors.Join(err, d.close())
 	}
-	db.SetMaxOpenConns(callers)
-	db.SetMaxIdleConns(callers)
-	b := &byHand{db: db, shape: shape, stop: func() error { return errors.Join(db.Close(), server.Stop()) }}
+	texts := []string{handSchema}
 	for level, n := range [...]int{shape.Orgs, shape.Accounts, shape.Keys} {
-		if level == 0 {
-			if _, err = db.ExecContext(ctx, handSchema); err != nil {
-				break
-			}
-		}
-		_, err = db.ExecContext(ctx, fmt.Sprintf(`INSERT INTO purses (id, most) SELECT %d + i, 1::bigint << 60 FROM generate_series(0, %d) i`, purseNumber(byte(level), 0), n-1))
-		if err != nil {
-			break
-		}
+		texts = append(texts, fmt.Sprintf(`INSERT INTO purses (id, most) SELECT %d + i, 1::bigint << 60 FROM generate_series(0, %d) i`, purseNumber(byte(level), 0), n-1))
 	}
-	if err == nil {
-		_, err = db.ExecContext(ctx, `VACUUM ANALYZE`)
-	}
-	if err != nil {
-		return nil, errors.Join(err, b.stop())
+	for _, text := range append(texts, `VACUUM ANALYZE`) {
+		if _, err := b.db.ExecContext(ctx, text); err != nil {
+			return nil, errors.Join(err, b.stop())
+		}
 	}
 	return b, nil
 }
+
+func (b *byHand) stop() error { return errors.Join(b.db.Close(), b.close()) }
 
 func bucketNow() int64 { return time.Now().UnixMicro() / 900_000_000 }
 
 // handTransaction is what a Go developer writes by hand: BEGIN, three SELECT
 // FOR UPDATE, three UPDATE, COMMIT, without usage.
-func handTransaction(work string, shape fixture.Shape, callers int) harness.Case {
-	return onPG(work, whoHand, shape, callers, nil, func(ctx context.Context, b *byHand, _ []*sql.Stmt, key int) error {
+func handTransaction(pg *cluster, work string, shape fixture.Shape, callers int) harness.Case {
+	return onPG(pg, work, whoHand, shape, callers, nil, func(ctx context.Context, b *byHand, _ []*sql.Stmt, key int) error {
 		tx, err := b.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
@@ -117,8 +97,8 @@ func handTransaction(work string, shape fixture.Shape, callers int) harness.Case
 
 // handSingle is the best single prepared statement that writes the same rows,
 // usage included.
-func handSingle(work string, shape fixture.Shape, callers int) harness.Case {
-	return onPG(work, whoSingle, shape, callers, []string{handStatement}, func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error {
+func handSingle(pg *cluster, work string, shape fixture.Shape, callers int) harness.Case {
+	return onPG(pg, work, whoSingle, shape, callers, []string{handStatement}, func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error {
 		org, account, k := b.path(key)
 		res, err := st[0].ExecContext(ctx, org, account, k, 1, bucketNow())
 		if err != nil {
@@ -131,19 +111,23 @@ func handSingle(work string, shape fixture.Shape, callers int) harness.Case {
 	})
 }
 
-// handRow is one row updated a charge, from so many pools.
-func handRow(work string, shape fixture.Shape, callers int) harness.Case {
-	return onPG(work, whoRow, shape, callers, []string{`UPDATE purses SET used = used + $2 WHERE id = $1 AND used + $2 <= most`},
-		func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error {
-			org, _, _ := b.path(key)
-			_, err := st[0].ExecContext(ctx, org, 1)
-			return err
-		})
+// handRow is one row updated a charge, from so many processes.
+func handRow(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
+	return harness.Case{Work: work, Who: whoRow, Callers: callers,
+		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
+			b, err := newByHand(ctx, pg, cut(env, shape), 1)
+			if err != nil {
+				return nil, err
+			}
+			return inProcesses(ctx, processes, job{Kind: jobRow, DSN: b.dsn, Callers: callers / processes, Row: purseNumber(0, 0)}, b.pids(), b.stop)
+		}}
 }
 
+const rowStatement = `UPDATE purses SET used = used + $2 WHERE id = $1 AND used + $2 <= most`
+
 // handSelect is a bare prepared SELECT of one row by its id.
-func handSelect(work string, shape fixture.Shape, callers int) harness.Case {
-	return onPG(work, whoSelect, shape, callers, []string{`SELECT used, most FROM purses WHERE id = $1`},
+func handSelect(pg *cluster, work string, shape fixture.Shape, callers int) harness.Case {
+	return onPG(pg, work, whoSelect, shape, callers, []string{`SELECT used, most FROM purses WHERE id = $1`},
 		func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error {
 			_, _, k := b.path(key)
 			var used, most int64
@@ -151,10 +135,10 @@ func handSelect(work string, shape fixture.Shape, callers int) harness.Case {
 		})
 }
 
-func onPG(work, who string, shape fixture.Shape, callers int, texts []string, op func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error) harness.Case {
+func onPG(pg *cluster, work, who string, shape fixture.Shape, callers int, texts []string, op func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error) harness.Case {
 	return harness.Case{Work: work, Who: who, Callers: callers,
 		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
-			b, err := newByHand(ctx, cut(env, shape), callers)
+			b, err := newByHand(ctx, pg, cut(env, shape), callers)
 			if err != nil {
 				return nil, err
 			}
@@ -168,6 +152,7 @@ func onPG(work, who string, shape fixture.Shape, callers int, texts []string, op
 			}
 			return &harness.Running{
 				Op:    func(w, i int) error { return op(ctx, b, st, fixture.Pick(w, i, b.shape.Keys)) },
+				PIDs:  b.pids(),
 				Close: b.stop,
 			}, nil
 		}}

@@ -9,7 +9,7 @@ import (
 
 // seeding is a store that gathers what is written into larger batches, an
 // organization each: a million keys are not a million transactions. What waits
-// is not seen by reads, so it is for keys alone, whose parents are there.
+// is not seen by reads, so accounts are flushed before their keys are made.
 type seeding struct {
 	store.Store
 	waiting map[string]*saccount.Batch
@@ -20,7 +20,7 @@ const seedBatch = 4000
 
 // Write keeps a batch back until there are many.
 func (s *seeding) Write(ctx context.Context, b saccount.Batch) error {
-	if len(b.Changes) != 1 || b.Changes[0].Record.Kind != saccount.KindKey {
+	if len(b.Changes) != 1 || b.Changes[0].Record.Kind == saccount.KindOrg {
 		return s.Store.Write(ctx, b)
 	}
 	w := s.waiting[b.Org]

@@ -71,6 +71,9 @@ func newService(ctx context.Context, st store.Store, shape fixture.Shape, now fu
 		}
 		accounts[i] = a.ID
 	}
+	if err := seeds.flush(ctx); err != nil {
+		return nil, errors.Join(err, svc.Close())
+	}
 	for i := range s.tokens {
 		account, org := shape.Parents(i)
 		token, _, err := svc.CreateKey(ctx, benchActor, orgID(org), accounts[account], saccount.KeySpec{Name: "key " + strconv.Itoa(i), Limits: limit})

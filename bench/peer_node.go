@@ -1,15 +1,11 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,36 +21,57 @@ var nodeFiles embed.FS
 // installTime bounds npm, which may have to compile better-sqlite3.
 const installTime = 10 * time.Minute
 
-// betterAuth is better-auth's api-key plugin on a durable SQLite file: a
-// long-lived Node process that runs a round when it is told to.
+// betterAuth is better-auth's api-key plugin on a durable SQLite file.
 func betterAuth(work string, callers, keys int) harness.Case {
 	return harness.Case{Work: work, Who: whoBetterAuth, Callers: callers,
 		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
-			dir, err := installNode(ctx, env)
+			dir, err := os.MkdirTemp(env.Dir, "node-")
 			if err != nil {
 				return nil, err
 			}
-			db, err := os.MkdirTemp(env.Dir, "node-")
-			if err != nil {
-				return nil, err
-			}
-			p, err := startNode(ctx, dir, "bench.mjs", filepath.Join(db, "keys.db"), strconv.Itoa(keys))
-			if err != nil {
-				return nil, errors.Join(err, os.RemoveAll(db))
-			}
-			return &harness.Running{
-				PID:   p.cmd.Process.Pid,
-				Close: func() error { return errors.Join(p.close(), os.RemoveAll(db)) },
-				Round: func(_ context.Context, d time.Duration) (harness.Round, error) {
-					var a struct{ Calls, MS, P50, P99 float64 }
-					if err := p.ask(map[string]any{"ms": d.Milliseconds(), "callers": callers}, &a); err != nil {
-						return harness.Round{}, err
-					}
-					const nanos = float64(time.Millisecond)
-					return harness.Round{Rate: a.Calls / a.MS * 1e3, P50: a.P50 * nanos, P99: a.P99 * nanos}, nil
-				},
-			}, nil
+			stop := func() error { return os.RemoveAll(dir) }
+			return inNode(ctx, env, callers, nil, stop, "better-auth-sqlite", filepath.Join(dir, "keys.db"), strconv.Itoa(keys))
 		}}
+}
+
+// nodeOnPostgres is a peer that keeps its counters in Postgres: "better-auth-pg",
+// or "limiter-pg", rate-limiter-flexible with one level and without keys.
+func nodeOnPostgres(pg *cluster, work, who, what string, callers, keys int) harness.Case {
+	return harness.Case{Work: work, Who: who, Callers: callers,
+		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
+			d, err := pg.open(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return inNode(ctx, env, callers, d.pids(), d.close, what, d.dir, d.name, strconv.Itoa(env.Size(keys)), strconv.Itoa(callers))
+		}}
+}
+
+// inNode is a long-lived Node process that runs a round when it is told to. stop
+// releases what it works on.
+func inNode(ctx context.Context, env harness.Env, callers int, pids []int, stop func() error, args ...string) (*harness.Running, error) {
+	dir, err := installNode(ctx, env)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	cmd := exec.CommandContext(ctx, "node", append([]string{"bench.mjs"}, args...)...)
+	cmd.Dir = dir
+	p, err := startProcess(cmd, nil)
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return &harness.Running{
+		PIDs:  append(pids, p.cmd.Process.Pid),
+		Close: func() error { return errors.Join(p.close(), stop()) },
+		Round: func(_ context.Context, d time.Duration) (harness.Round, error) {
+			var a struct{ Calls, MS, P50, P99 float64 }
+			if err := p.ask(map[string]any{"ms": d.Milliseconds(), "callers": callers}, &a); err != nil {
+				return harness.Round{}, err
+			}
+			const nanos = float64(time.Millisecond)
+			return harness.Round{Rate: a.Calls / a.MS * 1e3, P50: a.P50 * nanos, P99: a.P99 * nanos}, nil
+		},
+	}, nil
 }
 
 // installNode puts the peer's packages into the user's cache, once for every
@@ -105,67 +122,4 @@ func installNode(ctx context.Context, env harness.Env) (string, error) {
 		return "", harness.NotRun("npm install failed")
 	}
 	return dir, os.WriteFile(installed, nil, 0o600)
-}
-
-func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
-
-// process is a child that answers lines of JSON with lines of JSON.
-type process struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Scanner
-	stderr lastBytes
-}
-
-func startNode(ctx context.Context, dir string, args ...string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, "node", args...)}
-	p.cmd.Dir, p.cmd.Stderr = dir, &p.stderr
-	var err error
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = bufio.NewScanner(out)
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	var hello struct{ Ready bool }
-	if err := p.read(&hello); err != nil {
-		return nil, errors.Join(err, p.close())
-	}
-	return p, nil
-}
-
-func (p *process) ask(question, answer any) error {
-	b, err := json.Marshal(question)
-	if err != nil {
-		return err
-	}
-	if _, err := p.in.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("node: %w: %s", err, p.stderr)
-	}
-	return p.read(answer)
-}
-
-func (p *process) read(answer any) error {
-	if !p.out.Scan() {
-		return fmt.Errorf("node ended: %w: %s", errors.Join(p.out.Err(), io.ErrUnexpectedEOF), p.stderr)
-	}
-	return json.Unmarshal(p.out.Bytes(), answer)
-}
-
-// close ends the child by ending its input.
-func (p *process) close() error {
-	return errors.Join(p.in.Close(), p.cmd.Wait())
-}
-
-// lastBytes keeps the end of what is written to it.
-type lastBytes []byte
-
-func (l *lastBytes) Write(b []byte) (int, error) {
-	*l = tail(append(*l, b...), 500)
-	return len(b), nil
 }

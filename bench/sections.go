@@ -31,6 +31,9 @@ const (
 	whoSingle     = "best single statement, usage too"
 	whoRow        = "one row updated a charge"
 	whoSelect     = "bare prepared SELECT"
+	whoBetterPG   = "better-auth on Postgres"
+	whoFlexible   = "rate-limiter-flexible on Postgres, one level"
+	whoRedis      = "Redis, appendfsync always, Lua over three levels"
 )
 
 // The sections.
@@ -42,6 +45,8 @@ const (
 	secDurable      = "bbolt"
 	secBetterAuth   = "better-auth"
 	secPostgres     = "postgres"
+	secRedis        = "redis"
+	secLarge        = "large"
 	secGrowth       = "growth"
 )
 
@@ -73,6 +78,15 @@ func orgsShape(n int) fixture.Shape {
 	return s
 }
 
+// What the large section asks of its two databases.
+const (
+	askAuthenticate = "authenticate without a cache, 8 callers"
+	askCharge       = "charge, 32 callers"
+	askUsage        = "an account's usage of the last week, 4 callers"
+)
+
+func workTree(ask string, keys int) string { return fmt.Sprintf("%s: %s keys", ask, thousands(keys)) }
+
 // The names of the works, used by cases and ratios alike.
 func workAuthenticate(keys, procs int) string {
 	return fmt.Sprintf("%s keys, %s", thousands(keys), plural(procs, "processor"))
@@ -101,6 +115,10 @@ const (
 	treeHot        = "hot organization"
 	treeOrgs64     = "64 organizations"
 	workOpen       = "open a file of 1,000,000 keys: seconds"
+	groupQueries   = "queries"
+	bloatWork      = "10 minutes of load, 64 callers, hot organization"
+	workBloatSize  = bloatWork + ": size, of the same rows freshly written"
+	workBloatDead  = bloatWork + ": dead rows, of living ones"
 	workPerKey     = "memory of 100,000 keys: bytes a key"
 
 	growAuthKeys    = "authenticate, keys"
@@ -136,6 +154,8 @@ func Sections() []harness.Section {
 		{Name: secDurable, Cases: durableCases},
 		{Name: secBetterAuth, Cases: betterAuthCases},
 		{Name: secPostgres, Cases: postgresCases},
+		{Name: secRedis, Full: true, Cases: redisCases},
+		{Name: secLarge, Full: true, Cases: largeCases},
 		{Name: secGrowth, Cases: growthCases},
 	}
 }
@@ -200,43 +220,99 @@ func betterAuthCases(harness.Env) []harness.Case {
 }
 
 func postgresCases(harness.Env) []harness.Case {
+	pg := newCluster()
+	hot1, hot32, hot256 := workPostgres(treeHot, 1, 1), workPostgres(treeHot, 32, 1), workPostgres(treeHot, 256, 1)
+	spread32 := workPostgres(treeOrgs64, 32, 1)
 	return []harness.Case{
-		handTransaction(workPostgres(treeHot, 1, 1), hot, 1),
-		handSingle(workPostgres(treeHot, 1, 1), hot, 1),
-		ourPostgres(workPostgres(treeHot, 1, 1), hot, 1, 1),
-		handTransaction(workPostgres(treeHot, 32, 1), hot, 32),
-		ourPostgres(workPostgres(treeHot, 32, 1), hot, 32, 1),
-		ourPostgres(workPostgres(treeHot, 256, 1), hot, 256, 1),
-		handSingle(workPostgres(treeOrgs64, 32, 1), orgs64, 32),
-		ourPostgres(workPostgres(treeOrgs64, 32, 1), orgs64, 32, 1),
-		handRow(workPostgres(treeHot, 32, 4), hot, 32),
-		ourPostgres(workPostgres(treeHot, 256, 4), hot, 256, 4),
-		handSelect(workLookup, orgs64, 8),
-		ourLookup(workLookup, orgs64, 8),
+		handTransaction(pg, hot1, hot, 1),
+		handSingle(pg, hot1, hot, 1),
+		ourPostgres(pg, hot1, hot, 1),
+		handTransaction(pg, hot32, hot, 32),
+		ourPostgres(pg, hot32, hot, 32),
+		nodeOnPostgres(pg, hot32, whoBetterPG, "better-auth-pg", 32, 1_000),
+		nodeOnPostgres(pg, hot32, whoFlexible, "limiter-pg", 32, 1_000),
+		ourPostgres(pg, hot256, hot, 256),
+		handSingle(pg, spread32, orgs64, 32),
+		ourPostgres(pg, spread32, orgs64, 32),
+		handRow(pg, workPostgres(treeHot, 32, 4), hot, 32, 4),
+		ourProcesses(pg, workPostgres(treeHot, 256, 4), hot, 256, 4),
+		handSelect(pg, workLookup, orgs64, 8),
+		ourLookup(pg, workLookup, orgs64, 8),
 	}
 }
 
-func growthCases(harness.Env) (cs []harness.Case) {
-	for i := range 2 {
-		keys, orgs, days := growKeys[i], growOrgs[i], growDays[i]
+func redisCases(harness.Env) (cs []harness.Case) {
+	pg := newCluster()
+	for _, callers := range []int{32, 256} {
+		work := workPostgres(treeHot, callers, 1)
+		cs = append(cs, redisCharge(work, hot, callers), ourPostgres(pg, work, hot, callers))
+	}
+	return cs
+}
+
+func largeCases(env harness.Env) (cs []harness.Case) {
+	pg := newCluster()
+	days, large := year, cut(env, largeTree)
+	if env.Quick {
+		days = 2 * week
+	}
+	for _, t := range []struct {
+		keys int
+		tree *lazy[*tree]
+	}{
+		{emptyTree.Keys, newTree(pg, cut(env, emptyTree), week)},
+		{largeTree.Keys, newTree(pg, large, days)},
+	} {
 		cs = append(cs,
-			floorAuthenticate(workGrowth(growAuthKeys, keys), keysShape(keys), 1),
-			ourAuthenticate(workGrowth(growAuthKeys, keys), keysShape(keys), 1),
-			floorCharge(workGrowth(growMemoryKeys, keys), keysShape(keys), 1),
-			ourCharge(workGrowth(growMemoryKeys, keys), keysShape(keys), 1),
-			floorCharge(workGrowth(growMemoryOrgs, orgs), orgsShape(orgs), 1),
-			ourCharge(workGrowth(growMemoryOrgs, orgs), orgsShape(orgs), 1),
-			floorCharge(workGrowth(growMemoryDays, days), past, 1), // it keeps no history
-			ourChargeInHistory(workGrowth(growMemoryDays, days), past, days),
-			boltUpdate(workGrowth(growDurableKeys, keys), whoFloor, keysShape(keys), 1, 0, true),
-			ourDurable(workGrowth(growDurableKeys, keys), keysShape(keys), 1, 0),
-			boltUpdate(workGrowth(growDurableOrgs, orgs), whoFloor, orgsShape(orgs), 1, 0, true),
-			ourDurable(workGrowth(growDurableOrgs, orgs), orgsShape(orgs), 1, 0),
-			boltUpdate(workGrowth(growDurableDays, days), whoFloor, past, 1, days, true),
-			ourDurable(workGrowth(growDurableDays, days), past, 1, days),
+			onTree(workTree(askAuthenticate, t.keys), t.tree, 8, treeAuthenticate),
+			onTree(workTree(askCharge, t.keys), t.tree, 32, treeCharge),
+			onTree(workTree(askUsage, t.keys), t.tree, 4, treeUsage),
 		)
 	}
-	return append(cs, ourMemory(workPerKey, keysShape(100_000)), ourOpen(workOpen, keysShape(1_000_000)))
+	b := newBloat(pg, env.Quick)
+	return append(cs,
+		stated(workBloatSize, b, func(b bloat) float64 { return b.size }),
+		stated(workBloatDead, b, func(b bloat) float64 { return b.dead }),
+	)
+}
+
+func growthCases(harness.Env) (cs []harness.Case) {
+	// A group holds the four cases of a ratio, so that a million keys do not lie
+	// beside other groups' memory.
+	group := func(what string, sizes [2]int, of func(n int) [2]harness.Case) {
+		for _, n := range sizes {
+			for _, c := range of(n) {
+				c.Work, c.Group = workGrowth(what, n), what
+				cs = append(cs, c)
+			}
+		}
+	}
+	group(growAuthKeys, growKeys, func(n int) [2]harness.Case {
+		return [2]harness.Case{floorAuthenticate("", keysShape(n), 1), ourAuthenticate("", keysShape(n), 1)}
+	})
+	group(growMemoryKeys, growKeys, func(n int) [2]harness.Case {
+		return [2]harness.Case{floorCharge("", keysShape(n), 1), ourCharge("", keysShape(n), 1)}
+	})
+	group(growMemoryOrgs, growOrgs, func(n int) [2]harness.Case {
+		return [2]harness.Case{floorCharge("", orgsShape(n), 1), ourCharge("", orgsShape(n), 1)}
+	})
+	group(growMemoryDays, growDays, func(n int) [2]harness.Case {
+		return [2]harness.Case{floorCharge("", past, 1), ourChargeInHistory("", past, n)} // the floor keeps no history
+	})
+	group(growDurableKeys, growKeys, func(n int) [2]harness.Case {
+		return [2]harness.Case{boltUpdate("", whoFloor, keysShape(n), 1, 0, true), ourDurable("", keysShape(n), 1, 0)}
+	})
+	group(growDurableOrgs, growOrgs, func(n int) [2]harness.Case {
+		return [2]harness.Case{boltUpdate("", whoFloor, orgsShape(n), 1, 0, true), ourDurable("", orgsShape(n), 1, 0)}
+	})
+	group(growDurableDays, growDays, func(n int) [2]harness.Case {
+		return [2]harness.Case{boltUpdate("", whoFloor, past, 1, n, true), ourDurable("", past, 1, n)}
+	})
+	for _, c := range []harness.Case{ourMemory(workPerKey, keysShape(100_000)), ourOpen(workOpen, keysShape(1_000_000))} {
+		c.Group = c.Work
+		cs = append(cs, c)
+	}
+	return cs
 }
 
 func plural(n int, what string) string {

@@ -217,6 +217,9 @@ func (s *Server) Log() (string, error) {
 	return string(text), err
 }
 
+// PID is the server's first process, whose children all others are.
+func (s *Server) PID() (int, error) { return s.postmaster() }
+
 // postmaster is the server's first process.
 func (s *Server) postmaster() (int, error) {
 	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))

@@ -17,6 +17,8 @@ type Op func(w, i int) error
 // section stays in memory when the next one starts.
 type Section struct {
 	Name string
+	// Full sections take so long that they run only where they are asked for.
+	Full bool
 	// Cases names the section's cases. It must be cheap: what is expensive
 	// belongs into a case's Setup.
 	Cases func(Env) []Case
@@ -25,6 +27,11 @@ type Section struct {
 // Case is one thing to measure: Who does Work.
 type Case struct {
 	Work, Who string
+	// Group is what the case is compared with: cases of a section that follow
+	// one another with the same Group are set up, run and let go of together,
+	// so that no other case's memory is in their way. Cases that are compared
+	// with one another have the same one.
+	Group string
 	// Callers work at the same time; 0 means 1.
 	Callers int
 	// Procs is GOMAXPROCS while the case runs; 0 leaves it alone.
@@ -56,8 +63,8 @@ func (e Env) Size(n int) int {
 type Running struct {
 	Op    Op
 	Round func(ctx context.Context, d time.Duration) (Round, error)
-	// PID is a child process whose work is ours, 0 if there is none.
-	PID int
+	// PIDs are child processes whose work is ours, with all that they start.
+	PIDs []int
 	// Close releases everything; nil means that there is nothing to release.
 	Close func() error
 }

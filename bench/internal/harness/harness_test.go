@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -82,10 +85,10 @@ func TestRunInterleavesAndCloses(t *testing.T) {
 	}}
 	filtered := Case{Work: "other", Who: "filtered"}
 	sections := []Section{
-		{"first", func(Env) []Case {
+		{Name: "first", Cases: func(Env) []Case {
 			return []Case{order("a", &log, &closed), failing, order("b", &log, &closed), absent, filtered}
 		}},
-		{"second", func(Env) []Case { return []Case{order("c", &log, &closed)} }},
+		{Name: "second", Cases: func(Env) []Case { return []Case{order("c", &log, &closed)} }},
 	}
 	rs, err := Run(t.Context(), sections, Env{}, Options{
 		Rounds: 2, Duration: time.Millisecond, Match: regexp.MustCompile("/work/"), Log: io.Discard,
@@ -114,7 +117,7 @@ func TestRunCountsEveryCall(t *testing.T) {
 			return nil
 		}}, nil
 	}}
-	rs, err := Run(t.Context(), []Section{{"s", func(Env) []Case { return []Case{c} }}}, Env{},
+	rs, err := Run(t.Context(), []Section{{Name: "s", Cases: func(Env) []Case { return []Case{c} }}}, Env{},
 		Options{Rounds: 2, Duration: 5 * time.Millisecond, Log: io.Discard})
 	require.NoError(t, err)
 	require.NoError(t, rs[0].Err)
@@ -131,8 +134,74 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	c := Case{Setup: func(context.Context, Env) (*Running, error) {
 		return &Running{Op: func(_, i int) error { cancel(); return nil }, Close: func() error { closed = true; return nil }}, nil
 	}}
-	_, err := Run(ctx, []Section{{"s", func(Env) []Case { return []Case{c} }}}, Env{},
+	_, err := Run(ctx, []Section{{Name: "s", Cases: func(Env) []Case { return []Case{c} }}}, Env{},
 		Options{Rounds: 2, Duration: time.Hour, Log: io.Discard})
 	require.ErrorIs(t, err, context.Canceled)
 	assert.True(t, closed)
+}
+
+// Groups of a section run one after the other, and the first is let go of before
+// the second is set up.
+func TestRunLetsGoOfAGroup(t *testing.T) {
+	var log []string
+	note := func(group, who string) Case {
+		return Case{Work: "w", Who: who, Group: group, Setup: func(context.Context, Env) (*Running, error) {
+			log = append(log, "open "+who)
+			return &Running{
+				Round: func(context.Context, time.Duration) (Round, error) {
+					log = append(log, who)
+					return Round{}, nil
+				},
+				Close: func() error { log = append(log, "close "+who); return nil },
+			}, nil
+		}}
+	}
+	s := Section{Name: "s", Cases: func(Env) []Case { return []Case{note("1", "a"), note("1", "b"), note("2", "c")} }}
+	var told []string
+	rs, err := Run(t.Context(), []Section{s}, Env{}, Options{Rounds: 1, Log: io.Discard, Done: func(name string, rs []*Result, _ time.Duration) error {
+		for _, r := range rs {
+			told = append(told, name+r.Who)
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	assert.Len(t, rs, 3)
+	assert.Equal(t, []string{"sa", "sb", "sc"}, told)
+	assert.Equal(t, []string{"open a", "open b", "a", "b", "a", "b", "close a", "close b", "open c", "c", "c", "close c"}, log)
+}
+
+// What a child's children do is ours, also when they are gone.
+func TestMeterCountsATree(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("no /proc")
+	}
+	cmd := exec.Command("sh", "-c", "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; read x; exit 0")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	spent := func() time.Duration { return treeTime([]int{cmd.Process.Pid}) }
+	assert.Eventually(t, func() bool { return processTime(strconv.Itoa(cmd.Process.Pid)).ended > 0 }, time.Minute, 5*time.Millisecond)
+	assert.GreaterOrEqual(t, spent(), 2*tick)
+	require.NoError(t, in.Close())
+	require.NoError(t, cmd.Wait())
+	assert.Zero(t, spent())
+}
+
+func TestRoundOfParts(t *testing.T) {
+	next := make([]int, 3)
+	var calls atomic.Int64
+	var parts []Part
+	for range 2 {
+		p, err := MeasurePart(t.Context(), func(_, _ int) error { calls.Add(1); return nil }, next, 2*time.Millisecond)
+		require.NoError(t, err)
+		parts = append(parts, p)
+	}
+	assert.EqualValues(t, calls.Load(), parts[0].Calls+parts[1].Calls)
+	assert.EqualValues(t, calls.Load(), next[0]+next[1]+next[2])
+	for i := range parts {
+		parts[i].Took = time.Second
+	}
+	assert.InDelta(t, float64(calls.Load()), RoundOf(parts).Rate, 1e-6)
+	slow := Part{Calls: 1, Took: time.Second, Classes: map[int]uint32{class(time.Second): 1, -1: 1, 1 << 20: 1}}
+	assert.InDelta(t, 1e9, RoundOf([]Part{slow}).P99, 1e9/steps, "classes that are not there are left out")
 }

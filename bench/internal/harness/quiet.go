@@ -20,7 +20,8 @@ type meter struct {
 	at          time.Time
 }
 
-// startMeter starts a meter; pids are children whose work counts as ours.
+// startMeter starts a meter; pids are children whose work counts as ours, with
+// all that they start.
 func startMeter(pids ...int) meter {
 	m := meter{pids: pids, at: time.Now()}
 	m.total, m.ours = m.read()
@@ -28,9 +29,9 @@ func startMeter(pids ...int) meter {
 }
 
 func (m *meter) read() (total, ours time.Duration) {
-	ours = processTime("self")
-	for _, p := range m.pids {
-		ours += processTime(strconv.Itoa(p))
+	ours = processTime("self").own
+	if len(m.pids) > 0 {
+		ours += treeTime(m.pids)
 	}
 	return machineTime(), ours
 }
@@ -61,21 +62,60 @@ func machineTime() time.Duration {
 	return n
 }
 
-// processTime is the processor time of one process, its threads included.
-func processTime(pid string) time.Duration {
+// times is what /proc says of a process: its own processor time, threads
+// included, and that of its children that have ended and been waited for, with
+// theirs.
+type times struct {
+	parent     int
+	own, ended time.Duration
+}
+
+func processTime(pid string) (t times) {
 	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return t
+	}
+	// The name in parentheses may hold blanks; behind it are the state, the
+	// parent, and as the 12th to 15th field utime, stime, cutime and cstime.
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 15 {
+		return t
+	}
+	t.parent, _ = strconv.Atoi(f[1])
+	ticks := func(i int) time.Duration {
+		n, _ := strconv.ParseInt(f[i], 10, 64)
+		return time.Duration(n) * tick
+	}
+	t.own, t.ended = ticks(11)+ticks(12), ticks(13)+ticks(14)
+	return t
+}
+
+// treeTime is the processor time of processes and all that they started. A
+// server's processes come and go; what went is in its parent's account.
+func treeTime(pids []int) (sum time.Duration) {
+	names, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0
 	}
-	// The name in parentheses may hold blanks; utime and stime are the 12th
-	// and 13th fields behind it.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 13 {
-		return 0
+	all := map[int]times{}
+	for _, n := range names {
+		if pid, err := strconv.Atoi(n.Name()); err == nil {
+			all[pid] = processTime(n.Name())
+		}
 	}
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * tick
+	root := map[int]bool{}
+	for _, p := range pids {
+		root[p] = true
+	}
+	for pid, t := range all {
+		for up := pid; up > 1; up = all[up].parent {
+			if root[up] {
+				sum += t.own + t.ended
+				break
+			}
+		}
+	}
+	return sum
 }
 
 // waitQuiet waits until others use less than share of the machine, at most

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,8 @@ type Options struct {
 	Patience time.Duration
 	Match    *regexp.Regexp // names of the cases to run; nil means all
 	Log      io.Writer
+	// Done is told of each section when it is over. Nil: nobody.
+	Done func(section string, rs []*Result, took time.Duration) error
 }
 
 type live struct {
@@ -38,13 +41,17 @@ type live struct {
 }
 
 // Run measures the sections one after the other. What fails is in the results;
-// an error means that the context ended.
+// an error means that the context ended, or is Done's.
 func Run(ctx context.Context, sections []Section, env Env, o Options) ([]*Result, error) {
 	var out []*Result
 	for i, s := range sections {
 		patience := o.Patience / time.Duration(len(sections)-i)
+		start := time.Now()
 		rs, spent, err := runSection(ctx, s, env, o, patience)
 		out = append(out, rs...)
+		if err == nil && o.Done != nil {
+			err = o.Done(s.Name, rs, time.Since(start))
+		}
 		if err != nil {
 			return out, err
 		}
@@ -53,7 +60,31 @@ func Run(ctx context.Context, sections []Section, env Env, o Options) ([]*Result
 	return out, nil
 }
 
+// runSection measures one group after the other.
 func runSection(ctx context.Context, s Section, env Env, o Options, patience time.Duration) (out []*Result, spent time.Duration, err error) {
+	var groups [][]Case
+	for _, c := range s.Cases(env) {
+		if o.Match != nil && !o.Match.MatchString(Name(s.Name, c.Work, c.Who)) {
+			continue
+		}
+		last := len(groups) - 1
+		if last < 0 || groups[last][0].Group != c.Group {
+			groups = append(groups, nil)
+			last++
+		}
+		groups[last] = append(groups[last], c)
+	}
+	for i, g := range groups {
+		rs, lost, err := runGroup(ctx, s.Name, g, env, o, (patience-spent)/time.Duration(len(groups)-i))
+		out, spent = append(out, rs...), spent+lost
+		if err != nil {
+			return out, spent, err
+		}
+	}
+	return out, spent, nil
+}
+
+func runGroup(ctx context.Context, section string, cases []Case, env Env, o Options, patience time.Duration) (out []*Result, spent time.Duration, err error) {
 	var ls []*live
 	defer func() {
 		for _, l := range ls {
@@ -67,16 +98,13 @@ func runSection(ctx context.Context, s Section, env Env, o Options, patience tim
 		ls = nil
 		debug.FreeOSMemory()
 	}()
-	for _, c := range s.Cases(env) {
-		name := Name(s.Name, c.Work, c.Who)
-		if o.Match != nil && !o.Match.MatchString(name) {
-			continue
-		}
+	for _, c := range cases {
+		name := Name(section, c.Work, c.Who)
 		if ctx.Err() != nil {
 			return out, spent, ctx.Err()
 		}
 		c.Callers, c.Sample = max(c.Callers, 1), max(c.Sample, 1)
-		r := &Result{Section: s.Name, Work: c.Work, Who: c.Who, Callers: c.Callers}
+		r := &Result{Section: section, Work: c.Work, Who: c.Who, Callers: c.Callers}
 		out = append(out, r)
 		run, err := c.Setup(ctx, env)
 		if no := NotRun(""); errors.As(err, &no) {
@@ -116,7 +144,7 @@ func runSection(ctx context.Context, s Section, env Env, o Options, patience tim
 			}
 		}
 		if round >= 0 && len(ls) > 0 {
-			fmt.Fprintf(o.Log, "%s: round %d of %d\n", s.Name, round+1, o.Rounds)
+			fmt.Fprintf(o.Log, "%s: round %d of %d\n", strings.Trim(section+", "+cases[0].Group, ", "), round+1, o.Rounds)
 		}
 	}
 	return out, spent, nil
@@ -151,11 +179,7 @@ func (l *live) measure(ctx context.Context, d time.Duration) (Round, error) {
 	if l.Procs > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(l.Procs))
 	}
-	var pids []int
-	if l.run.PID != 0 {
-		pids = append(pids, l.run.PID)
-	}
-	m := startMeter(pids...)
+	m := startMeter(l.run.PIDs...)
 	var r Round
 	var err error
 	if l.run.Round != nil {
@@ -175,16 +199,15 @@ type caller struct {
 	_     [64]byte
 }
 
-// loop lets all callers call Op until d is over.
-func (l *live) loop(ctx context.Context, d time.Duration) (Round, error) {
-	cs := make([]caller, l.Callers)
+// callAll lets all callers call op until d is over. next has each caller's next
+// call and goes on.
+func callAll(ctx context.Context, op Op, next []int, sample int, d time.Duration) (sum caller, took time.Duration) {
+	cs := make([]caller, len(next))
 	var stop atomic.Bool
 	var wg sync.WaitGroup
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
 	start := time.Now()
 	for w := range cs {
-		wg.Go(func() { cs[w].loop(l.run.Op, w, l.next[w], l.Sample, &stop) })
+		wg.Go(func() { cs[w].loop(op, w, next[w], sample, &stop) })
 	}
 	select {
 	case <-time.After(d):
@@ -192,16 +215,24 @@ func (l *live) loop(ctx context.Context, d time.Duration) (Round, error) {
 	}
 	stop.Store(true)
 	wg.Wait()
-	took := time.Since(start)
-	runtime.ReadMemStats(&after)
-	var sum caller
+	took = time.Since(start)
 	var errs []error
 	for w := range cs {
 		sum.hist.merge(&cs[w].hist)
 		sum.calls += cs[w].calls
-		l.next[w] += cs[w].calls
+		next[w] += cs[w].calls
 		errs = append(errs, cs[w].err)
 	}
+	sum.err = errors.Join(errs...)
+	return sum, took
+}
+
+// loop measures a round of an Op.
+func (l *live) loop(ctx context.Context, d time.Duration) (Round, error) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	sum, took := callAll(ctx, l.run.Op, l.next, l.Sample, d)
+	runtime.ReadMemStats(&after)
 	n := float64(max(sum.calls, 1))
 	return Round{
 		Rate:   float64(sum.calls) / took.Seconds(),
@@ -209,7 +240,7 @@ func (l *live) loop(ctx context.Context, d time.Duration) (Round, error) {
 		P99:    float64(sum.hist.quantile(.99)),
 		Allocs: float64(after.Mallocs-before.Mallocs) / n,
 		Bytes:  float64(after.TotalAlloc-before.TotalAlloc) / n,
-	}, errors.Join(errs...)
+	}, sum.err
 }
 
 func (c *caller) loop(op Op, w, i, sample int, stop *atomic.Bool) {
