@@ -29,7 +29,7 @@ var may = map[string][]string{
 	"store/boltstore":       {"quota", "usage", "saccount", "store", "go.etcd.io/bbolt"},
 	"store/pgstore":         {"quota", "usage", "saccount", "store", "github.com/jmoiron/sqlx", "github.com/lib/pq"},
 	"store/storetest":       {"apikey", "quota", "usage", "saccount", "store"},
-	"internal/web":          {"apikey", "quota"},
+	"internal/web":          {"apikey", "quota", "saccount"},
 	"middleware":            {"apikey", "quota", "usage", "saccount", "internal/web"},
 	"dashboard":             {"apikey", "quota", "usage", "saccount", "internal/web"},
 }

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"context"
 	"time"
 
 	"github.com/keypurse/keypurse/saccount"
@@ -93,9 +94,35 @@ func createAccount(c *call) (*reply, error) {
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
-	a, err := c.svc.CreateAccount(c.ctx, c.caller.Actor, c.org(), in.spec())
+	a, err := c.svc.CreateAccount(c.guarded, c.caller.Actor, c.org(), in.spec())
 	if err != nil {
 		return nil, err
 	}
 	return &reply{body: viewAccount(a), revision: a.Revision, location: "accounts/" + a.ID}, nil
+}
+
+var accounts = &resource{
+	kind: saccount.KindAccount, word: "service account",
+	get: func(c *call, org, id string, with ...saccount.Include) (record, error) {
+		a, err := c.svc.GetAccount(c.ctx, org, id, with...)
+		return record{view: viewAccount(a), revision: a.Revision, limits: a.Limits}, err
+	},
+	update: func(c *call, ctx context.Context, org, id string, u saccount.Update) (record, error) {
+		a, err := c.svc.UpdateAccount(ctx, c.caller.Actor, org, id, u)
+		return record{view: viewAccount(a), revision: a.Revision, limits: a.Limits}, err
+	},
+	edit: func(_ *call, rec record, body []byte) (u saccount.Update, err error) {
+		v := rec.view.(accountView)
+		was := accountSpec{Name: v.Name, Description: v.Description, Labels: v.Labels, Limits: specsOf(rec.limits), Rate: v.Rate}
+		now, err := patch(body, was)
+		if err != nil {
+			return u, err
+		}
+		u.Name, u.Description = differs(was.Name, now.Name), differs(was.Description, now.Description)
+		u.Labels, u.Limits, u.Rate = editLabels(was.Labels, now.Labels), editLimits(was.Limits, now.Limits), editRate(was.Rate, now.Rate)
+		return u, nil
+	},
+	disable: (*saccount.Service).DisableAccount,
+	enable:  (*saccount.Service).EnableAccount,
+	remove:  (*saccount.Service).DeleteAccount,
 }

@@ -41,7 +41,8 @@ type Config struct {
 	// logged and never shown. A Caller without an Actor or a Role, or with
 	// neither an Org nor Host, is refused too, and so is one with both.
 	Authorize func(r *http.Request) (Caller, error)
-	// ReadOnly refuses every change, whoever asks.
+	// ReadOnly refuses everything but reading, whoever asks: every method but
+	// GET and HEAD.
 	ReadOnly bool
 	// TrustedProxies are the networks of the proxies whose X-Forwarded-For is
 	// believed, as in middleware.Config. None: it is never looked at.
@@ -93,6 +94,7 @@ func New(svc *saccount.Service, cfg Config) (http.Handler, error) {
 	}
 	h.cfg = cfg
 	h.routes = apiRoutes()
+	h.document = document(h.routes)
 	return h, nil
 }
 

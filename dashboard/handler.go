@@ -2,8 +2,10 @@ package dashboard
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/keypurse/keypurse/internal/web"
 	"github.com/keypurse/keypurse/saccount"
@@ -11,10 +13,11 @@ import (
 
 // handler is what New makes. Immutable.
 type handler struct {
-	svc    *saccount.Service
-	cfg    Config
-	cross  *http.CrossOriginProtection
-	routes []*route
+	svc      *saccount.Service
+	cfg      Config
+	cross    *http.CrossOriginProtection
+	routes   []*route
+	document json.RawMessage
 }
 
 // call is one request on its way through its route.
@@ -27,6 +30,9 @@ type call struct {
 	caller Caller
 	params map[string]string // the path's, by name
 	sent   []byte            // the body, once it was read
+	match  ifMatch
+	// guarded is ctx with what makes the one change of the request conditional.
+	guarded context.Context
 }
 
 // ServeHTTP is the way of a request: headers, what a service account must not
@@ -59,11 +65,17 @@ func (c *call) serve() (*reply, error) {
 	if err := c.may(); err != nil {
 		return nil, err
 	}
-	return c.route.do(c)
+	if err := c.readMatch(); err != nil {
+		return nil, err
+	}
+	return c.once()
 }
 
 // authorize says who asks: whose management key it is, or whom the host knows.
 func (c *call) authorize() (Caller, error) {
+	if who, ok, err := c.manager(); ok {
+		return who, err
+	}
 	who, err := c.cfg.Authorize(c.r)
 	if err != nil {
 		c.cfg.Logger.InfoContext(c.ctx, "keypurse: a request to the dashboard is refused", "error", err)
@@ -72,16 +84,42 @@ func (c *call) authorize() (Caller, error) {
 		}
 		return who, &problem{Status: 403, Code: codeForbidden, Detail: "You may not do this.", Err: err}
 	}
-	if who.Actor == "" || who.Role < saccount.RoleView || who.Role > saccount.RoleAdmin || who.Host == (who.Org != "") {
+	if who.Actor == "" || who.Role < saccount.RoleView || who.Role > saccount.RoleAdmin || who.Host == (who.Org != "") || who.Org == saccount.HostPartition {
 		c.cfg.Logger.ErrorContext(c.ctx, "keypurse: Authorize gave no actor, no role, or neither an organization nor Host; the request is refused", "actor", string(who.Actor), "org", who.Org, "host", who.Host, "role", who.Role)
 		return who, &problem{Status: 403, Code: codeForbidden, Detail: "You may not do this."}
 	}
 	return who, nil
 }
 
+// manager says who asks by a management key. ok is false where there is none:
+// then it is for the host to say.
+func (c *call) manager() (who Caller, ok bool, err error) {
+	token, n := web.Credentials(c.r.Header, true)
+	lead := c.svc.ManagementPrefix().String() + "_"
+	if n == web.PresentedMany && anyShaped(c.r.Header, lead) {
+		return who, true, badHeader("Authorization", "the request carries more than one key; send one, once")
+	}
+	if n != web.PresentedOne || !strings.HasPrefix(token, lead) || lead == "_" {
+		return who, false, nil
+	}
+	m, err := c.svc.Manager(c.ctx, token, web.ClientAddr(c.r, c.cfg.TrustedProxies))
+	if err != nil {
+		if a := web.Explain(err, c.cfg.Now()); a != nil {
+			c.cfg.Logger.InfoContext(c.ctx, "keypurse: a management key is refused", "error", err)
+			return who, true, &problem{Status: a.Status, Code: a.Code, Detail: a.Detail, Err: err}
+		}
+		return who, true, err
+	}
+	who = Caller{Actor: m.Actor(), Org: m.Org, Role: m.Role}
+	if m.Org == saccount.HostPartition {
+		who.Org, who.Host = "", true
+	}
+	return who, true, nil
+}
+
 // may refuses what the caller's role or organization does not reach.
 func (c *call) may() error {
-	if org, ok := c.params["org"]; ok && !c.caller.Host && org != c.caller.Org {
+	if org, ok := c.params["org"]; ok && (!c.caller.Host && org != c.caller.Org || org == saccount.HostPartition) {
 		return notFound("organization")
 	}
 	if c.route.host && !c.caller.Host {

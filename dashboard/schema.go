@@ -3,7 +3,10 @@ package dashboard
 import (
 	"net/netip"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
@@ -17,11 +20,124 @@ type format struct {
 
 // formats are the types that JSON has as strings of a certain form.
 var formats = map[reflect.Type]format{
-	reflect.TypeFor[quota.Credits]():   {`a decimal string such as "2.05"`, map[string]any{"type": "string", "pattern": `^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`}},
-	reflect.TypeFor[quota.Threshold](): {`"80%", "left 20" or "overage"`, map[string]any{"type": "string"}},
-	reflect.TypeFor[quota.Unit]():      {"never, hour, day, week, month, quarter or year", map[string]any{"type": "string"}},
-	reflect.TypeFor[netip.Prefix]():    {"a range such as 203.0.113.0/24", map[string]any{"type": "string"}},
-	reflect.TypeFor[netip.Addr]():      {"an address such as 203.0.113.7", map[string]any{"type": "string"}},
+	reflect.TypeFor[quota.Credits]():   {`a decimal string such as "2.05"`, map[string]any{"type": "string", "pattern": `^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`, "examples": []string{"2.05"}}},
+	reflect.TypeFor[quota.Threshold](): {`"80%", "left 20" or "overage"`, map[string]any{"type": "string", "examples": []string{"80%"}}},
+	reflect.TypeFor[quota.Unit]():      {"never, hour, day, week, month, quarter or year", map[string]any{"type": "string", "enum": []string{"never", "hour", "day", "week", "month", "quarter", "year", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly"}}},
+	reflect.TypeFor[netip.Prefix]():    {"a range such as 203.0.113.0/24", map[string]any{"type": "string", "examples": []string{"203.0.113.0/24"}}},
+	reflect.TypeFor[netip.Addr]():      {"an address such as 203.0.113.7", map[string]any{"type": "string", "examples": []string{"203.0.113.7"}}},
 	reflect.TypeFor[time.Time]():       {"an instant (RFC 3339)", map[string]any{"type": "string", "format": "date-time"}},
 	reflect.TypeFor[saccount.Role]():   {"view, manage or admin", map[string]any{"type": "string", "enum": []string{"view", "manage", "admin"}}},
+	reflect.TypeFor[saccount.Status](): {"a status", map[string]any{"type": "string", "enum": []string{"active", "disabled", "expired", "deleted"}}},
+}
+
+// schemas gathers the schemas of structs by name.
+type schemas map[string]any
+
+// of describes a type.
+func (s schemas) of(t reflect.Type) map[string]any {
+	if f, ok := formats[t]; ok {
+		return f.schema
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return s.of(t.Elem())
+	case reflect.Slice:
+		return map[string]any{"type": "array", "items": s.of(t.Elem())}
+	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return map[string]any{"type": "object"}
+		}
+		return map[string]any{"type": "object", "additionalProperties": s.of(t.Elem())}
+	case reflect.Interface:
+		return map[string]any{"type": "object"}
+	case reflect.String:
+		return map[string]any{"type": "string"}
+	case reflect.Bool:
+		return map[string]any{"type": "boolean"}
+	case reflect.Int, reflect.Int64:
+		return map[string]any{"type": "integer", "format": "int64"}
+	case reflect.Float64:
+		return map[string]any{"type": "number", "format": "double"}
+	case reflect.Struct:
+		return s.ref(t)
+	}
+	panic("dashboard: a body has a field of type " + t.String())
+}
+
+// ref names a struct's schema and sees that it is there.
+func (s schemas) ref(t reflect.Type) map[string]any {
+	name := schemaName(t)
+	ref := map[string]any{"$ref": "#/components/schemas/" + name}
+	if _, ok := s[name]; ok {
+		return ref
+	}
+	s[name] = nil // it may hold itself
+	s[name] = s.object(t, false)
+	return ref
+}
+
+// object describes the fields of a struct. In a merge patch every field may be
+// left out, and those that may be cleared may be null.
+func (s schemas) object(t reflect.Type, patch bool) map[string]any {
+	properties, required := map[string]any{}, []string{}
+	for _, f := range fieldsOf(t) {
+		p := map[string]any{}
+		for k, v := range s.of(f.typ) {
+			p[k] = v
+		}
+		for _, kv := range strings.Fields(f.schema) {
+			k, v, _ := strings.Cut(kv, "=")
+			n, err := strconv.Atoi(v)
+			if err != nil {
+				panic(err) // a tag of ours
+			}
+			p[k] = n
+		}
+		if patch && f.optional {
+			p = nullable(p)
+		}
+		if f.doc != "" {
+			p["description"] = f.doc
+		}
+		properties[f.name] = p
+		if !f.optional && !patch {
+			required = append(required, f.name)
+		}
+	}
+	out := map[string]any{"type": "object", "properties": properties}
+	if len(required) > 0 {
+		out["required"] = required
+	}
+	return out
+}
+
+// nullable is a schema that null fits too. What is named by reference is
+// merged field by field, so it stands there in full.
+func nullable(p map[string]any) map[string]any {
+	if typ, ok := p["type"].(string); ok {
+		q := map[string]any{}
+		for k, v := range p {
+			q[k] = v
+		}
+		q["type"] = []string{typ, "null"}
+		return q
+	}
+	return map[string]any{"oneOf": []any{p, map[string]any{"type": "null"}}}
+}
+
+// schemaName is the name of a struct in the document: "Account" of
+// accountView, "AccountSpec" of accountSpec, "AccountPage" of a page of them.
+func schemaName(t reflect.Type) string {
+	name := t.Name()
+	if of, ok := strings.CutPrefix(name, "page["); ok {
+		of = of[strings.LastIndexByte(of, '.')+1:]
+		return exported(strings.TrimSuffix(of, "]")) + "Page"
+	}
+	return exported(name)
+}
+
+func exported(name string) string {
+	r := []rune(strings.TrimSuffix(name, "View"))
+	r[0] = unicode.ToUpper(r[0])
+	return string(r)
 }

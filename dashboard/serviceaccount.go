@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"encoding/base64"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -17,18 +18,25 @@ func (c *call) fromServiceAccount() bool {
 		return true
 	}
 	lead := c.svc.Prefix().String() + "_"
-	for _, lines := range c.r.Header {
-		for _, v := range lines {
-			if shaped(v, lead) || shapedBasic(v, lead) {
-				return true
-			}
-		}
+	if anyShaped(c.r.Header, lead) {
+		return true
 	}
 	q := c.r.URL.RawQuery
 	if plain, err := url.QueryUnescape(q); err == nil {
 		q = plain
 	}
 	return shaped(q, lead)
+}
+
+func anyShaped(h http.Header, lead string) bool {
+	for _, lines := range h {
+		for _, v := range lines {
+			if shaped(v, lead) || shapedBasic(v, lead) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 const bodyLen = apikey.IDLen + apikey.SecretLen + apikey.ChecksumLen

@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"errors"
 	"time"
 
 	"github.com/keypurse/keypurse/internal/web"
@@ -25,9 +26,6 @@ type LimitState struct {
 	HeldOnly bool `json:"held_only,omitempty"`
 }
 
-// policy names a limit in RateLimit headers and in violated-policies.
-func (s *LimitState) policy() string { return s.Level + ":" + s.Limit }
-
 func limitState(l *quota.LimitStatus) LimitState {
 	return LimitState{
 		Level: l.Subject.Kind(), Subject: l.Subject, Limit: l.Limit,
@@ -36,17 +34,21 @@ func limitState(l *quota.LimitStatus) LimitState {
 	}
 }
 
-// exceeded is the answer of the limit that keeps the caller out longest.
-func exceeded(e *quota.ExceededError, now time.Time) *Problem {
-	a := web.Refuse(e.Limits, now)
+// explained is the answer to an error that keeps a caller out, with the limits
+// where it was limits.
+func explained(a *web.Answer, err error) *Problem {
 	p := &Problem{
-		Type: web.TypeQuota, Title: titleQuota, Status: a.Status, Code: CodeLimitExceeded, Detail: a.Detail, RetryAfter: a.RetryAfter,
-		Violated: make([]LimitState, 0, len(e.Limits)), Policies: make([]string, 0, len(e.Limits)),
+		Type: a.Type, Title: a.Title, Status: a.Status, Code: a.Code, Detail: a.Detail, Policies: a.Policies,
+		Scope: a.Scope, RetryAfter: a.RetryAfter, Challenge: a.Challenge,
 	}
-	for i := range e.Limits {
-		s := limitState(&e.Limits[i])
-		p.Violated, p.Policies = append(p.Violated, s), append(p.Policies, s.policy())
-		if i == a.Limit {
+	var over *quota.ExceededError
+	if !errors.As(err, &over) {
+		return p
+	}
+	p.Violated = make([]LimitState, 0, len(over.Limits))
+	for i := range over.Limits {
+		s := limitState(&over.Limits[i])
+		if p.Violated = append(p.Violated, s); i == a.Limit {
 			p.LimitState = &s
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/keypurse/keypurse/internal/web"
@@ -17,13 +16,13 @@ import (
 // Codes of problems: what a program tells them apart by. They never change.
 const (
 	CodeNoCredentials   = "no_credentials"
-	CodeInvalidToken    = "invalid_token"
+	CodeInvalidToken    = web.CodeInvalidToken
 	CodeInvalidRequest  = "invalid_request"
-	CodeAddressDenied   = "address_denied"
-	CodeForbidden       = "forbidden"
-	CodeScope           = "insufficient_scope"
-	CodeLimitExceeded   = "limit_exceeded"
-	CodeRateLimited     = "rate_limited"
+	CodeAddressDenied   = web.CodeAddressDenied
+	CodeForbidden       = web.CodeForbidden
+	CodeScope           = web.CodeScope
+	CodeLimitExceeded   = web.CodeLimitExceeded
+	CodeRateLimited     = web.CodeRateLimited
 	CodeTooManyFailures = "too_many_failures"
 	CodeIDConflict      = "id_conflict"
 	CodeIDInUse         = "id_in_use"
@@ -31,8 +30,6 @@ const (
 	CodeUnavailable     = "unavailable"
 	CodeInternal        = "internal"
 )
-
-const titleQuota = "Quota exceeded"
 
 // Conditions of requests that come before the Service is asked, or in place of
 // the handler. NewProblem and Status know them.
@@ -158,19 +155,15 @@ func NewProblem(err error, now time.Time) *Problem {
 }
 
 func classify(err error, now time.Time) *Problem {
-	var (
-		own   *Problem
-		over  *quota.ExceededError
-		scope *saccount.ScopeError
-		rate  *saccount.RateError
-		addr  *saccount.AddressError
-	)
-	switch {
-	case errors.As(err, &own):
+	var own *Problem
+	if errors.As(err, &own) {
 		p := *own
 		return &p
-	case errors.As(err, &over):
-		return exceeded(over, now)
+	}
+	if a := web.Explain(err, now); a != nil {
+		return explained(a, err)
+	}
+	switch {
 	case errors.Is(err, ErrNoCredentials):
 		return &Problem{
 			Status: 401, Code: CodeNoCredentials,
@@ -186,31 +179,6 @@ func classify(err error, now time.Time) *Problem {
 			Type: web.TypeAbnormal, Title: "Too many failed attempts", Status: 429, Code: CodeTooManyFailures, RetryAfter: time.Second,
 			Detail: "Too many requests with keys that are not valid came from this address.",
 		}
-	case errors.Is(err, saccount.ErrUnauthenticated):
-		return &Problem{
-			Status: 401, Code: CodeInvalidToken, Challenge: "invalid_token",
-			Detail: "The key is not valid.",
-		}
-	case errors.As(err, &addr):
-		return &Problem{
-			Status: 403, Code: CodeAddressDenied,
-			Detail: "The key may not be used from this address.",
-		}
-	case errors.As(err, &scope):
-		return &Problem{
-			Status: 403, Code: CodeScope, Challenge: "insufficient_scope", Scope: strings.Join(scope.Missing, " "),
-			Detail: "The key lacks a scope that this needs.",
-		}
-	case errors.Is(err, saccount.ErrForbidden):
-		return &Problem{Status: 403, Code: CodeForbidden, Detail: "The key may not do this."}
-	case errors.As(err, &rate):
-		return &Problem{
-			Type: web.TypeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: max(rate.RetryAfter, time.Second),
-			Policies: []string{rate.Subject.Kind() + ":rate"},
-			Detail:   "The rate limit of the " + rate.Subject.Kind() + " is reached.",
-		}
-	case errors.Is(err, saccount.ErrRateLimited):
-		return &Problem{Type: web.TypeQuota, Title: "Rate limit exceeded", Status: 429, Code: CodeRateLimited, RetryAfter: time.Second}
 	case errors.Is(err, quota.ErrConflict):
 		return &Problem{
 			Status: 422, Code: CodeIDConflict,
@@ -223,7 +191,7 @@ func classify(err error, now time.Time) *Problem {
 		}
 	case errors.Is(err, quota.ErrOverflow):
 		return &Problem{
-			Type: web.TypeQuota, Title: titleQuota, Status: 402, Code: CodeLimitExceeded,
+			Type: web.TypeQuota, Title: web.TitleQuota, Status: 402, Code: CodeLimitExceeded,
 			Detail: "The request costs more than can be counted.",
 		}
 	case errors.Is(err, saccount.ErrInvalid), errors.Is(err, quota.ErrInvalid):

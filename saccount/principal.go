@@ -207,9 +207,8 @@ func (r *Reservation) Release(ctx context.Context) (quota.Decision, error) {
 // Renew lets the reservation live for ttl from now, if that is later than it
 // would. Errors as with Commit.
 func (r *Reservation) Renew(ctx context.Context, ttl time.Duration) error {
-	s := r.service
-	_, err := s.ledger.Renew(ctx, r.org, quota.Renew{Of: r.id, Caller: r.caller, TTL: ttl, At: s.now()})
-	return s.mark(err)
+	_, err := r.service.Renew(ctx, r.org, Renew{Of: r.id, Caller: r.caller, TTL: ttl})
+	return err
 }
 
 // Commit settles a reservation by its id.
@@ -229,6 +228,19 @@ func (s *Service) Commit(ctx context.Context, org string, c Commit) (quota.Decis
 // Release is Reservation.Release by id.
 func (s *Service) Release(ctx context.Context, org, id string) (quota.Decision, error) {
 	d, err := s.ledger.Release(ctx, org, quota.Release{Of: id, At: s.now()})
+	return d, s.mark(err)
+}
+
+// Renew keeps a reservation by its id for longer.
+type Renew struct {
+	Of     string
+	Caller quota.Subject // who made it; empty: whoever
+	TTL    time.Duration // from now; above 0, at most quota.MaxTTL
+}
+
+// Renew is Reservation.Renew by id, for another process or another time.
+func (s *Service) Renew(ctx context.Context, org string, r Renew) (quota.Decision, error) {
+	d, err := s.ledger.Renew(ctx, org, quota.Renew{Of: r.Of, Caller: r.Caller, TTL: r.TTL, At: s.now()})
 	return d, s.mark(err)
 }
 
