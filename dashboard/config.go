@@ -1,11 +1,13 @@
 package dashboard
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/keypurse/keypurse/internal/web"
@@ -94,7 +96,7 @@ func New(svc *saccount.Service, cfg Config) (http.Handler, error) {
 	}
 	h.cfg = cfg
 	h.routes = apiRoutes()
-	h.document = document(h.routes)
+	h.document = sync.OnceValue(func() json.RawMessage { return document(h.routes) })
 	return h, nil
 }
 

@@ -17,7 +17,7 @@ type handler struct {
 	cfg      Config
 	cross    *http.CrossOriginProtection
 	routes   []*route
-	document json.RawMessage
+	document func() json.RawMessage // made when it is first asked for
 }
 
 // call is one request on its way through its route.

@@ -9,7 +9,7 @@ import (
 )
 
 // describe answers with the OpenAPI document.
-func describe(c *call) (*reply, error) { return &reply{body: c.document}, nil }
+func describe(c *call) (*reply, error) { return &reply{body: c.document()}, nil }
 
 var wildcard = regexp.MustCompile(`\{([a-z]+)\}`)
 
