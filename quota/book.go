@@ -196,14 +196,13 @@ func (r *Row) bound(e *Entry) Credits {
 	return satAdd(m, e.Extra)
 }
 
-// memo is where a Book last found the counters of a Purse. But for its atomic
-// parts it is guarded by whatever guards the Book.
+// memo is where a Book last found the counters of a Purse: one line of memory.
+// But for its atomic parts it is guarded by whatever guards the Book.
 type memo struct {
 	book   *Book
 	moved  uint64
 	bucket int64
 	first  *Entry // of the limits: which windows these are
-	n      int
 	// few are the counters, the limits' in order and then the bucket, where
 	// they are few, as they nearly always are; else all are in more.
 	few  [2]atomic.Pointer[Row]
@@ -242,10 +241,10 @@ func first(l *Level) *Entry {
 
 // finds gives what the memo knows of a Level's counters in this Book.
 func (m *memo) finds(b *Book, l *Level, into *counters) bool {
-	if m == nil || m.book != b || m.moved != b.moved || m.bucket != l.Bucket || m.first != first(l) || m.n != len(l.Limits)+1 {
+	if m == nil || m.book != b || m.moved != b.moved || m.bucket != l.Bucket || m.first != first(l) {
 		return false
 	}
-	if m.n > len(m.few) {
+	if len(l.Limits) >= len(m.few) {
 		into.all = *m.more
 		return true
 	}
@@ -260,12 +259,12 @@ func (m *memo) keeps(b *Book, l *Level, c *counters) {
 	if m == nil {
 		return
 	}
-	m.book, m.moved, m.bucket, m.first, m.n = b, b.moved, l.Bucket, first(l), len(l.Limits)+1
+	m.book, m.moved, m.bucket, m.first = b, b.moved, l.Bucket, first(l)
 	if c.all != nil {
 		all := c.all // a copy: c itself stays on its caller's stack
 		m.more = &all
 		m.few[0].Store(c.all[0])
-		m.few[1].Store(c.all[m.n-1])
+		m.few[1].Store(c.all[len(l.Limits)])
 		return
 	}
 	m.few[0].Store(c.few[0])

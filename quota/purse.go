@@ -72,9 +72,9 @@ func (s *LimitSet) at(at int64) (*windows, error) {
 // Purse is a subject with its limits, as its record says them. It is immutable
 // and safe for concurrent use, with one store.
 type Purse struct {
+	set      *LimitSet
 	subject  Subject
 	sequence uint32
-	set      *LimitSet
 	memo     memo
 }
 

@@ -86,7 +86,7 @@ var errMalformed = &AuthError{Reason: string(reasonMalformed)}
 // means that the store could not be asked: refuse the request, but not as if
 // the token were wrong.
 func (s *Service) Authenticate(ctx context.Context, token string, from netip.Addr) (Principal, error) {
-	c, _, err := s.authenticate(ctx, token, func() netip.Addr { return from })
+	c, _, err := s.authenticate(ctx, token, func() netip.Addr { return from }, false)
 	return Principal{c}, err
 }
 
@@ -98,7 +98,7 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 // Errors are those of both.
 func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from func() netip.Addr, c Charge) (p Principal, d quota.Decision, err error) {
 	var now time.Time
-	if p.c, now, err = s.authenticate(ctx, token, from); err != nil {
+	if p.c, now, err = s.authenticate(ctx, token, from, true); err != nil {
 		return p, d, err
 	}
 	if err = s.ledger.ChargeInto(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now}, &d); err != nil {
@@ -108,7 +108,8 @@ func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from 
 }
 
 // authenticate calls from and keeps it not: a closure that is given costs nothing.
-func (s *Service) authenticate(ctx context.Context, token string, from func() netip.Addr) (*cred, time.Time, error) {
+// warm says that a charge follows.
+func (s *Service) authenticate(ctx context.Context, token string, from func() netip.Addr, warm bool) (*cred, time.Time, error) {
 	var now time.Time
 	p, err := apikey.Parse(token, s.prefix)
 	if err != nil {
@@ -125,17 +126,19 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 		}
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", err)
 	}
-	for _, purse := range e.purses {
-		if purse != nil {
-			purse.Warm()
+	if warm {
+		for _, purse := range e.purses {
+			if purse != nil {
+				purse.Warm()
+			}
 		}
 	}
 	c := &e.own
-	ok, old := s.hasher.Verify(p, c.hash)
+	ok, old := s.hasher.Verify(p, s.stored(c))
 	if !ok {
 		for i := 0; i < len(e.about.older) && !ok; i++ {
 			c = &e.about.older[i]
-			ok, old = s.hasher.Verify(p, c.hash)
+			ok, old = s.hasher.Verify(p, s.stored(c))
 		}
 	}
 	if !ok {
@@ -246,7 +249,7 @@ func (s *Service) RequireScopes(ctx context.Context, p Principal, scopes ...stri
 
 // rehash moves a secret to the newest pepper. It is a courtesy: where another
 // change comes first, the key moves when it is next read and used.
-func (s *Service) rehash(ctx context.Context, org string, kind Kind, id string, serial int, h apikey.Hash) {
+func (s *Service) rehash(ctx context.Context, org string, kind Kind, id string, serial int32, h apikey.Hash) {
 	l, err := s.living(ctx, org, kind, id)
 	if err != nil {
 		return
@@ -256,7 +259,7 @@ func (s *Service) rehash(ctx context.Context, org string, kind Kind, id string, 
 		return
 	}
 	for i := range n.Secrets {
-		if n.Secrets[i].Serial == serial {
+		if int32(n.Secrets[i].Serial) == serial {
 			n.Secrets[i].Hash = h
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
-
-	"github.com/keypurse/keypurse/apikey"
 )
 
 const shards = 64
@@ -60,15 +58,6 @@ func (c *cache[K, V]) put(hash uint64, key K, v V) {
 		}
 	}
 	s.m[key] = v
-}
-
-// keyID is a key's id by value: nothing of the token that it came in stays in
-// memory, and a look-up follows one pointer less.
-type keyID [apikey.IDLen]byte
-
-// hash spreads ids over shards by their last characters, which are chance.
-func (k *keyID) hash() uint64 {
-	return uint64(k[apikey.IDLen-1]) ^ uint64(k[apikey.IDLen-2])<<3
 }
 
 // place names a record that is not found by a key's id.

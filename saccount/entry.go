@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,18 +23,23 @@ import (
 type view struct {
 	id       string
 	revision int64
+	rate     *rate.Limiter // nil: none
+	purse    quota.Purse   // at 32, so that what it remembers begins a line
 	disabled bool
 	deleted  bool
-	purse    quota.Purse
-	rate     *rate.Limiter // nil: none
+	_        [62]byte // views begin lines too
 }
 
 // entry is a key or a member with all that a request of it needs, as read at
 // one moment. Immutable but for the notes in it. There are as many as keys are
-// known, so it is kept small; what every request looks at stands first.
+// known, and each is met by chance: it is four lines of memory, the first two
+// for Authenticate, the others for Charge. What only some requests ask belongs
+// in about. TestLayout keeps it so.
 type entry struct {
+	own  cred   // a member's, or that of a key's newest secret
+	read uint64 // the generation that it was read under
+
 	gen      *atomic.Uint64
-	read     uint64       // the generation that it was read under
 	expires  int64        // microseconds; 0: never
 	noted    atomic.Int64 // when the use was last noted, seconds
 	kind     Kind
@@ -41,14 +47,14 @@ type entry struct {
 	guarded  bool // it has an allowlist
 	paced    bool // it or its account has a rate limit
 	rehashed atomic.Bool
-	own      cred // a member's, or that of a key's newest secret
 	settings int64
-	purses   [3]*quota.Purse
-	purse    quota.Purse // its own: the first of purses
 	org      *view
 	account  *view // of a key
 	about    *about
-	service  *Service
+
+	service *Service
+	purses  [3]*quota.Purse
+	purse   quota.Purse // its own: the first of purses
 }
 
 // about is what only some requests ask.
@@ -77,10 +83,19 @@ func (e *entry) chain() quota.Chain {
 
 // cred is one way to be the entry's caller: what a Principal points to.
 type cred struct {
+	sum    [32]byte              // of the secret
 	now    atomic.Pointer[entry] // the newest reading
-	hash   apikey.Hash
-	ends   int64 // of the secret, microseconds; 0: never
-	serial int
+	ends   int64                 // of the secret, microseconds; 0: never
+	serial int32
+	pepper uint8 // which of the Service's
+}
+
+// noPepper is the id of a pepper that nobody can have.
+const noPepper = "?"
+
+// stored is the secret's hash.
+func (s *Service) stored(c *cred) apikey.Hash {
+	return apikey.Hash{Pepper: s.pepper[c.pepper], Sum: c.sum}
 }
 
 // fresh reports whether nothing was changed since the entry was read.
@@ -110,14 +125,14 @@ const (
 // the store whatever memory says.
 func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error) {
 	at := keyID([]byte(id))
-	old, ok := s.keys.get(at.hash(), at)
-	if ok && !sure && old.fresh() && s.watch.sees() {
+	old := s.keys.get(&at)
+	if old != nil && !sure && old.fresh() && s.watch.sees() {
 		return old, nil
 	}
 	s.watch.begin()
 	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
 	if err == nil {
-		s.keys.put(at.hash(), at, e)
+		s.keys.put(&at, e)
 	}
 	return e, err
 }
@@ -260,15 +275,15 @@ func (s *Service) limitSet(limits []quota.Limit) (*quota.LimitSet, error) {
 }
 
 func (c *cred) set(s *Service, x *secret) {
-	c.serial, c.hash = x.Serial, x.Hash
+	c.serial, c.sum = int32(x.Serial), x.Hash.Sum
 	if !x.Ends.IsZero() {
 		c.ends = x.Ends.UnixMicro()
 	}
-	for _, id := range s.pepper { // one string for all keys
-		if id == c.hash.Pepper {
-			c.hash.Pepper = id
-		}
+	i := slices.Index(s.pepper, x.Hash.Pepper)
+	if i < 0 {
+		i = len(s.pepper) - 1
 	}
+	c.pepper = uint8(i) // at most apikey.MaxPeppers and two
 }
 
 // view gives the shared view of an organization or account.
@@ -356,7 +371,7 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 }
 
 // living reports whether the secret with this serial lives at instant at.
-func (e *entry) living(serial int, at int64) bool {
+func (e *entry) living(serial int32, at int64) bool {
 	if e.own.serial == serial {
 		return e.own.ends == 0 || at < e.own.ends
 	}

@@ -200,7 +200,7 @@ func (s *Service) Manager(ctx context.Context, token string, from netip.Addr) (M
 		s.used.wait(touchOf(n.Org, n.ID, now, from), n.Use.At.IsZero())
 	}
 	if serial > 0 {
-		s.rehash(ctx, n.Org, KindManagementKey, n.ID, serial, s.hasher.Hash(p))
+		s.rehash(ctx, n.Org, KindManagementKey, n.ID, int32(serial), s.hasher.Hash(p))
 	}
 	return Manager{KeyID: n.ID, Org: n.Org, Role: n.Role}, nil
 }

@@ -85,14 +85,14 @@ type Service struct {
 	prefix       apikey.Prefix
 	managePrefix apikey.Prefix
 	hasher       *apikey.Hasher
-	pepper       []string // their ids
+	pepper       []string // ids of peppers, by their number in a cred
 	secret       secrets
 	ledger       *quota.Ledger
 	log          *slog.Logger
 	now          func() time.Time
 	random       io.Reader
 
-	keys    *cache[keyID, *entry]
+	keys    *keyTable
 	members *cache[place, *entry]
 	views   *cache[place, *view]
 	sets    *cache[string, *quota.LimitSet]
@@ -148,16 +148,17 @@ func New(store Store, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: %w: %w", ErrInvalid, err)
 	}
-	ids := make([]string, len(cfg.Peppers))
+	ids := []string{""} // of hashes without a pepper
 	for i := range cfg.Peppers {
-		ids[i] = cfg.Peppers[i].ID
+		ids = append(ids, cfg.Peppers[i].ID)
 	}
+	ids = append(ids, noPepper)
 	cfg.Peppers, cfg.Secrets = nil, nil // the hasher and secret have them, and nothing prints those
 	s := &Service{
 		pepper: ids, secret: secret,
 		store: store, cfg: cfg, prefix: prefix, managePrefix: managePrefix, hasher: hasher, ledger: ledger,
 		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
-		keys: newCache[keyID, *entry](cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
+		keys: newKeyTable(cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
 	}
 	if s.log == nil {
