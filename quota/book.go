@@ -44,7 +44,7 @@ type Book struct {
 	holds    holdQueue
 	open     int // receipts that are Held
 	rows     int
-	moved    uint64 // raised when rows left memory: what Levels remember is void
+	mark     *mark // what Purses remember is good while it stands; nil: nobody remembers anything
 	alerts   []Alert
 	journal  *journal // nil: nothing is saved and nothing undone
 }
@@ -199,8 +199,7 @@ func (r *Row) bound(e *Entry) Credits {
 // memo is where a Book last found the counters of a Purse: one line of memory.
 // But for its atomic parts it is guarded by whatever guards the Book.
 type memo struct {
-	book   *Book
-	moved  uint64
+	mark   *mark // of the Book
 	bucket int64
 	first  *Entry // of the limits: which windows these are
 	// few are the counters, the limits' in order and then the bucket, where
@@ -210,6 +209,10 @@ type memo struct {
 	home atomic.Pointer[Home]
 	lane atomic.Pointer[lane] // of the Ledger that leases
 }
+
+// mark stands for a Book and the rows that it has in memory: another one takes
+// its place when rows left.
+type mark struct{ _ byte }
 
 // counters are the counters of a Level: its limits' in order, then its bucket.
 type counters struct {
@@ -241,7 +244,7 @@ func first(l *Level) *Entry {
 
 // finds gives what the memo knows of a Level's counters in this Book.
 func (m *memo) finds(b *Book, l *Level, into *counters) bool {
-	if m == nil || m.book != b || m.moved != b.moved || m.bucket != l.Bucket || m.first != first(l) {
+	if m == nil || m.mark != b.mark || m.mark == nil || m.bucket != l.Bucket || m.first != first(l) {
 		return false
 	}
 	if len(l.Limits) >= len(m.few) {
@@ -259,7 +262,10 @@ func (m *memo) keeps(b *Book, l *Level, c *counters) {
 	if m == nil {
 		return
 	}
-	m.book, m.moved, m.bucket, m.first = b, b.moved, l.Bucket, first(l)
+	if b.mark == nil {
+		b.mark = new(mark)
+	}
+	m.mark, m.bucket, m.first = b.mark, l.Bucket, first(l)
 	if c.all != nil {
 		all := c.all // a copy: c itself stays on its caller's stack
 		m.more = &all

@@ -83,7 +83,7 @@ func (b *Book) Rollback() {
 	for s, was := range j.openings {
 		s.more = was
 	}
-	b.moved++
+	b.mark = nil
 	b.alerts = nil
 	b.Begin()
 }
@@ -164,7 +164,7 @@ func (b *Book) Restore(id CounterID, c Counter, dirty bool) *Row {
 	r := sub.rows[i]
 	r.set(c)
 	r.Dirty = r.Dirty || dirty
-	b.moved++
+	b.mark = nil
 	return r
 }
 
@@ -220,7 +220,7 @@ func (b *Book) Evict(keep int) {
 			break
 		}
 	}
-	b.moved++
+	b.mark = nil
 }
 
 func (b *Book) drop(id Subject, sub *subject) {
@@ -252,6 +252,6 @@ func (b *Book) Remove(id CounterID) {
 	if i, ok := sub.at(id.Series, id.Number, id.Start); ok {
 		sub.rows[i].Dirty = false
 		b.remove(sub.rows[i])
-		b.moved++
+		b.mark = nil
 	}
 }

@@ -399,6 +399,6 @@ func (b *Book) Open(s Subject, e Entry, was *Entry, at int64) error {
 	}
 	b.insert(r)
 	b.created(r)
-	b.moved++
+	b.mark = nil
 	return nil
 }
