@@ -62,8 +62,8 @@ bench-quick: ## a smoke test of the same
 SEED ?= 1
 STEPS ?= 1000000
 STORE ?= memory
-sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt|postgres|all
-	$(GO) run ./internal/sim/cmd/sim -seed $(SEED) -steps $(STEPS) -store $(STORE)
+sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt|postgres|all; LEASES=1: of processes that lease
+	$(GO) run ./internal/sim/cmd/sim -seed $(SEED) -steps $(STEPS) -store $(STORE) $(if $(LEASES),-leases $(if $(filter 1,$(LEASES)),60s,$(LEASES)))
 
 crash: ## kill -9 of a process that charges, 200 times
 	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run Crash -timeout 30m ./store/boltstore

@@ -32,6 +32,12 @@
 // tree. [Ledger] gathers what concurrent callers ask for while the store
 // commits, without a timer: a lone caller waits for nobody.
 //
+// # Leases
+//
+// With LedgerConfig.Leases the Ledger takes blocks of credits for callers that
+// charge often, and spends charges without an id from them in memory: exact as
+// ever, and answered before they are durable.
+//
 // # When to use it
 //
 // Most programs use it through package saccount, which adds accounts and keys.
@@ -39,5 +45,6 @@
 // [Source]. It is accounting, not rate limiting: a limit of requests a second
 // is golang.org/x/time/rate's business.
 //
-// Nothing in this package reads a clock: time is an argument.
+// Nothing in this package reads a clock: time is an argument. Leases go by the
+// monotonic clock besides.
 package quota

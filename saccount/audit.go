@@ -8,7 +8,7 @@ import (
 )
 
 // AuditEntry is what the audit log says of one change: written in the same
-// atomic step as the change itself.
+// atomic step as the change itself; that of a settled block before it.
 type AuditEntry struct {
 	Seq     int64           `json:"seq"` // from 1 in each organization, without gaps
 	At      time.Time       `json:"at"`

@@ -40,7 +40,8 @@ type Store interface {
 	Audit(ctx context.Context, org string, after int64, n int) ([]Entry, error)
 	// Purge drops what is over, at most about p.Most things, and says how
 	// many: 0 when nothing is left to drop. It never touches an open
-	// reservation, a remembered id or a window that has not ended.
+	// reservation or block, a stranded block, a remembered id, a window that has
+	// not ended, or one in which something is held.
 	Purge(ctx context.Context, p Purge) (dropped int, err error)
 }
 

@@ -1,6 +1,7 @@
 // Command sim runs the seeded simulation: see package sim.
 //
 //	go run ./internal/sim/cmd/sim -seed 1 -steps 1000000 -store memory
+//	go run ./internal/sim/cmd/sim -seed 1 -leases 60s -store all
 package main
 
 import (
@@ -36,6 +37,8 @@ func run() (err error) {
 	shrink := flag.Duration("shrink", time.Minute, "how long to look, after a violation, for fewer operations that show one")
 	counts := flag.Bool("counts", false, "print how often each operation was answered what")
 	quiet := flag.Bool("quiet", false, "print nothing on the way")
+	leases := flag.Duration("leases", 0, "simulate processes that lease, for so long, instead: see sim.Leases")
+	skew := flag.Duration("skew", 10*time.Second, "with -leases: how far clocks differ, either way")
 	flag.Parse()
 	if flag.NArg() > 0 || cfg.Steps < 1 || cfg.World < 1 || cfg.Every < 1 {
 		return errors.New("sim: -steps, -world and -every are at least 1, and there are no arguments")
@@ -59,6 +62,16 @@ func run() (err error) {
 		}
 		defer func() { err = errors.Join(err, server.Stop()) }()
 		cfg.DSN = server.DSN()
+	}
+	if *leases > 0 {
+		for _, name := range stores {
+			r, err := sim.Leases(ctx, sim.LeaseConfig{Seed: cfg.Seed, For: *leases, Skew: *skew, Crashes: true, Store: name, Dir: cfg.Dir, DSN: cfg.DSN})
+			if err != nil {
+				return err
+			}
+			fmt.Printf("seed %d, leases for %v on %s: no violation; %+v\n", cfg.Seed, *leases, name, r)
+		}
+		return nil
 	}
 	var replies []string
 	for _, cfg.Store = range stores {
