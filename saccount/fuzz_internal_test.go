@@ -28,7 +28,7 @@ func FuzzText(f *testing.F) {
 		if n := utf8.RuneCountInString(got); n < 1 || n > MaxName || !utf8.ValidString(got) || strings.ContainsAny(got, "\x00\n\r\t\u202e\u2066\u200f") {
 			t.Fatalf("%q was let through", got)
 		}
-		adviseName(got)
+		AdviseName(got)
 	})
 }
 

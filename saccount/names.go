@@ -117,8 +117,9 @@ func checkActor(a Actor) error {
 // saysNothing are names that tell nobody what the thing is for.
 var saysNothing = regexp.MustCompile(`(?i)^(?:(?:my|new|the)?[ _-]*(?:test|tests|testing|key|keys|api[ _-]?key|apikey|token|account|service[ _-]?account|sa|foo|bar|baz|temp|tmp|default|untitled|name|abc|asdf|qwerty|xxx*|a|x)[ _#-]*\d*|\d+)$`)
 
-// adviseName gives advice on a name that says nothing.
-func adviseName(name string) []string {
+// AdviseName gives advice on a name that says nothing, as Account.Advice and
+// Key.Advice do: nil where all is well.
+func AdviseName(name string) []string {
 	if !saysNothing.MatchString(name) {
 		return nil
 	}

@@ -98,7 +98,7 @@ func (n *node) account() Account {
 	return Account{
 		ID: n.ID, Org: n.Org, Name: n.Name, Description: n.Description, Labels: n.Labels, Limits: n.Limits, Rate: n.Rate,
 		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
-		Revision: n.Revision, Advice: adviseName(n.Name),
+		Revision: n.Revision, Advice: AdviseName(n.Name),
 	}
 }
 
@@ -114,7 +114,7 @@ func (n *node) key(now time.Time) Key {
 		ID: n.ID, Account: n.Parent, Org: n.Org, Name: n.Name, Environment: n.Environment, Masked: n.Prefix + "_" + n.ID,
 		Labels: n.Labels, Scopes: n.Scopes, AllowFrom: n.AllowFrom, Limits: n.Limits, Rate: n.Rate, Expires: n.Expires,
 		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
-		LastUsed: n.Use, Revision: n.Revision, Advice: adviseName(n.Name), Status: n.Record.Status(now),
+		LastUsed: n.Use, Revision: n.Revision, Advice: AdviseName(n.Name), Status: n.Record.Status(now),
 	}
 	if len(n.Secrets) > 0 {
 		newest := n.Secrets[len(n.Secrets)-1]
