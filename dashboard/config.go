@@ -95,8 +95,15 @@ func New(svc *saccount.Service, cfg Config) (http.Handler, error) {
 		cfg.Now = time.Now
 	}
 	h.cfg = cfg
-	h.routes = apiRoutes()
+	h.routes, h.pages = apiRoutes(), pageRoutes()
 	h.document = sync.OnceValue(func() json.RawMessage { return document(h.routes) })
+	var err error
+	if h.assets, err = newAssets(); err == nil {
+		h.templates, err = newTemplates(h.assets)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dashboard: new: %w", err)
+	}
 	return h, nil
 }
 

@@ -18,6 +18,10 @@ type handler struct {
 	cross    *http.CrossOriginProtection
 	routes   []*route
 	document func() json.RawMessage // made when it is first asked for
+
+	pages     []*pageRoute
+	templates templates
+	assets    assets
 }
 
 // call is one request on its way through its route.
@@ -40,6 +44,13 @@ type call struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setHeaders(w.Header())
 	c := &call{handler: h, w: w, r: r, ctx: r.Context()}
+	if c.serveAsset() {
+		return
+	}
+	if v := c.visit(); v != nil {
+		h.serveVisit(v)
+		return
+	}
 	re, err := c.serve()
 	if err != nil {
 		c.refuse(err)
@@ -76,6 +87,11 @@ func (c *call) authorize() (Caller, error) {
 	if who, ok, err := c.manager(); ok {
 		return who, err
 	}
+	return c.signedIn()
+}
+
+// signedIn says who asks, as the host knows them.
+func (c *call) signedIn() (Caller, error) {
 	who, err := c.cfg.Authorize(c.r)
 	if err != nil {
 		c.cfg.Logger.InfoContext(c.ctx, "keypurse: a request to the dashboard is refused", "error", err)
@@ -118,17 +134,21 @@ func (c *call) manager() (who Caller, ok bool, err error) {
 }
 
 // may refuses what the caller's role or organization does not reach.
-func (c *call) may() error {
+func (c *call) may() error { return c.reaches(c.route.host, c.route.role, c.route.changes()) }
+
+// reaches refuses a caller whom the organization of the path is not, or who has
+// not the role, or is not of the host's staff, that something needs.
+func (c *call) reaches(host bool, role saccount.Role, changes bool) error {
 	if org, ok := c.params["org"]; ok && (!c.caller.Host && org != c.caller.Org || org == saccount.HostPartition) {
 		return notFound("organization")
 	}
-	if c.route.host && !c.caller.Host {
+	if host && !c.caller.Host {
 		return &problem{Status: 403, Code: codeForbidden, Detail: "Only the host's own staff may do this."}
 	}
-	if c.caller.Role < c.route.role {
-		return roleNeeded(c.route.role)
+	if c.caller.Role < role {
+		return roleNeeded(role)
 	}
-	if c.cfg.ReadOnly && c.route.changes() {
+	if c.cfg.ReadOnly && changes {
 		return &problem{Status: 403, Code: codeReadOnly, Detail: "Nothing can be changed here: the dashboard is read-only."}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -132,3 +133,5 @@ func (a answer) pointers() []string {
 	}
 	return out
 }
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

@@ -36,6 +36,7 @@ const (
 	codeExcess          = "excess"
 	codeUnknownOutcome  = "unknown_outcome"
 	codeCorrupt         = "corrupt"
+	codeInternal        = "internal"
 	codeUnavailable     = "unavailable"
 )
 

@@ -45,13 +45,14 @@ const (
 // changes reports whether the route may change anything.
 func (r *route) changes() bool { return r.method != http.MethodGet }
 
-// fits matches the segments of a path, and gives the values of wildcards.
-func (r *route) fits(segments []string) (map[string]string, bool) {
-	if len(segments) != len(r.segments) {
+// fits matches the segments of a path with those of a pattern, and gives the
+// values of wildcards.
+func fits(pattern, segments []string) (map[string]string, bool) {
+	if len(segments) != len(pattern) {
 		return nil, false
 	}
 	params := map[string]string{}
-	for i, s := range r.segments {
+	for i, s := range pattern {
 		if name, ok := strings.CutPrefix(s, "{"); ok {
 			v, err := url.PathUnescape(segments[i])
 			if err != nil || v == "" {
@@ -86,7 +87,7 @@ func (c *call) find() error {
 		}
 		segments := strings.Split(p, "/")
 		for _, r := range c.routes {
-			params, ok := r.fits(segments)
+			params, ok := fits(r.segments, segments)
 			if !ok {
 				continue
 			}

@@ -1,0 +1,221 @@
+package dashboard
+
+import (
+	"cmp"
+	"errors"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
+)
+
+// keysShown bounds the keys that an account's page lists and its chart looks at.
+const keysShown = 200
+
+// limitCard is a limit with everything that can be done to it.
+type limitCard struct {
+	meter
+	Period string
+	Raise  *quota.Raise
+	TopUps []quota.TopUp
+	Where  string // the path of its form, below the organization's
+	Short  bool   // its first window is shorter: Max is less than what was set
+	Set    quota.Credits
+}
+
+// keyRow is a key as lists show it.
+type keyRow struct {
+	saccount.Key
+	Limits []meter
+}
+
+type accountPage struct {
+	Account  saccount.Account
+	Status   saccount.Status
+	Limits   []limitCard
+	Keys     []keyRow
+	MoreKeys bool
+	Chart    *chart
+	Spans    []link
+	Measures []link
+	Refused  usage.Counts
+	Where    string // the path of the form that adds a limit
+	CSV      string
+}
+
+// link is one of several choices that are addresses.
+type link struct {
+	Label, Query string
+	On           bool
+}
+
+// account is the page of one service account.
+func (v *visit) account() error {
+	v.here = "accounts"
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id(), saccount.WithDeleted)
+	if err != nil {
+		return err
+	}
+	v.past = !a.Deleted.IsZero()
+	p := accountPage{Account: a, Status: statusOf(a.Disabled, a.Deleted), Where: "limits/account/" + url.PathEscape(a.ID)}
+	if p.Limits, err = v.limitCards(saccount.KindAccount, a.ID, a.Limits, p.Status); err != nil {
+		return err
+	}
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: v.withDeleted(saccount.StatusDeleted)})
+	if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+		return err
+	}
+	p.MoreKeys = keys.Next != ""
+	for _, k := range keys.Items {
+		if k.Status == saccount.StatusDeleted && p.Status != saccount.StatusDeleted {
+			continue
+		}
+		row := keyRow{Key: k}
+		if len(k.Limits) > 0 && k.Status != saccount.StatusDeleted && p.Status != saccount.StatusDeleted {
+			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindKey, k.ID)
+			if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+				return err
+			}
+			for _, s := range st {
+				row.Limits = append(row.Limits, limitBar(s))
+			}
+		}
+		p.Keys = append(p.Keys, row)
+	}
+	sp, m, err := v.choose(&p.Spans, &p.Measures)
+	if err != nil {
+		return err
+	}
+	whole, parts, err := v.byKey(quota.NewSubject(quota.KindAccount, a.ID), keys.Items, sp, m)
+	if err != nil {
+		return err
+	}
+	limit, name := v.lineOf(a.Limits, sp)
+	rest := ""
+	if len(keys.Items) > len(parts) || p.MoreKeys {
+		rest = "other keys"
+	}
+	p.Chart = drawChart("Use of "+a.Name, m, sp.layout, whole, parts, rest, limit, name)
+	p.Refused = whole.Total
+	p.CSV = "usage.csv?" + url.Values{"period": {sp.Name}}.Encode()
+	return v.render("account", a.Name, p)
+}
+
+// limitCards reads the state of a record's limits.
+func (v *visit) limitCards(kind saccount.Kind, id string, limits []quota.Limit, status saccount.Status) ([]limitCard, error) {
+	if len(limits) == 0 || status == saccount.StatusDeleted {
+		return nil, nil
+	}
+	st, err := v.svc.StatusOf(v.ctx, v.org(), kind, id)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]limitCard, 0, len(st))
+	for _, s := range st {
+		c := limitCard{meter: limitBar(s), Where: "limits/" + kind.String() + "/" + url.PathEscape(id) + "/" + url.PathEscape(s.Limit)}
+		if i := slices.IndexFunc(limits, func(l quota.Limit) bool { return l.Name == s.Limit }); i >= 0 {
+			l := limits[i]
+			c.Period, c.TopUps, c.Set = periodText(l.Period), l.TopUps, l.Max
+			if l.Raise != nil && l.Raise.Until.After(v.cfg.Now()) {
+				c.Raise = l.Raise
+			}
+			c.Short = s.Max < l.Max
+			c.TopUps = slices.DeleteFunc(slices.Clone(l.TopUps), func(t quota.TopUp) bool { return !t.Window.Equal(s.Start) })
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// choose reads which span and measure a chart shows, and makes the links to the
+// others.
+func (v *visit) choose(spans, measures *[]link) (chartSpan, measure, error) {
+	name := cmp.Or(v.text("period"), "30d")
+	i := slices.IndexFunc(chartSpans, func(s chartSpan) bool { return s.Name == name })
+	if i < 0 {
+		return chartSpan{}, measure{}, badRequest("There is no period %.10q: choose 24h, 7d, 30d, 90d or 1y.", name)
+	}
+	m := byCredits
+	switch v.text("by") {
+	case "", "credits":
+	case "requests":
+		m = byRequests
+	default:
+		return chartSpan{}, measure{}, badRequest("Use is shown by credits or by requests.")
+	}
+	for _, s := range chartSpans {
+		*spans = append(*spans, link{s.Label, url.Values{"period": {s.Name}, "by": {m.unit}}.Encode(), s.Name == name})
+	}
+	for _, x := range []measure{byCredits, byRequests} {
+		*measures = append(*measures, link{"By " + x.unit, url.Values{"period": {name}, "by": {x.unit}}.Encode(), x.unit == m.unit})
+	}
+	return chartSpans[i], m, nil
+}
+
+// query asks for a span of the organization's calendar.
+func (v *visit) query(sp chartSpan, subjects ...quota.Subject) usage.Query {
+	now := v.cfg.Now().In(v.zone())
+	return usage.Query{
+		Org: v.org(), Subjects: subjects, From: sp.from(now), To: now.Add(time.Microsecond), Step: sp.step, Zone: v.of.Zone, GroupBySubject: true,
+	}
+}
+
+// byKey reads what an account used in a span, and how much of it each of the
+// keys did that used most.
+func (v *visit) byKey(account quota.Subject, keys []saccount.Key, sp chartSpan, m measure) (whole usage.Series, parts []stack, err error) {
+	subjects := []quota.Subject{account}
+	for _, k := range keys {
+		subjects = append(subjects, quota.NewSubject(quota.KindKey, k.ID))
+	}
+	series, err := v.svc.Usage(v.ctx, v.query(sp, subjects...))
+	if err != nil {
+		return whole, nil, err
+	}
+	for i, s := range series[1:] {
+		if m.of(s.Total) > 0 {
+			parts = append(parts, stack{keys[i].Name, s})
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b stack) int { return cmp.Compare(m.of(b.series.Total), m.of(a.series.Total)) })
+	return series[0], parts[:min(len(parts), maxParts)], nil
+}
+
+// lineOf is the limit whose windows are as long as a chart's steps: its line
+// can be drawn across the bars.
+func (v *visit) lineOf(limits []quota.Limit, sp chartSpan) (*quota.Credits, string) {
+	unit := map[usage.Step]quota.Unit{usage.Hour: quota.Hour, usage.Day: quota.Day, usage.Week: quota.Week}[sp.step]
+	for _, l := range limits {
+		if l.Period.Unit == unit && l.Period.Every <= 1 {
+			return &l.Max, "limit " + l.Name + ", " + l.Max.String()
+		}
+	}
+	return nil, ""
+}
+
+// accountCSV is what an account's chart shows, by key, as a file.
+func (v *visit) accountCSV() error {
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id(), saccount.WithDeleted)
+	if err != nil {
+		return err
+	}
+	var none []link
+	sp, _, err := v.choose(&none, &none)
+	if err != nil {
+		return err
+	}
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: saccount.MaxPage, Statuses: v.withDeleted(saccount.StatusDeleted)})
+	if err != nil {
+		return err
+	}
+	names := map[quota.Subject]string{quota.NewSubject(quota.KindAccount, a.ID): a.Name}
+	subjects := []quota.Subject{quota.NewSubject(quota.KindAccount, a.ID)}
+	for _, k := range keys.Items {
+		s := quota.NewSubject(quota.KindKey, k.ID)
+		subjects, names[s] = append(subjects, s), k.Name
+	}
+	v.download("usage-" + a.ID + ".csv")
+	return usage.WriteCSV(v.w, v.svc.EachUsage(v.ctx, v.query(sp, subjects...)), usage.Export{Label: func(s quota.Subject) string { return names[s] }})
+}

@@ -1,0 +1,396 @@
+package dashboard
+
+import (
+	"encoding/csv"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
+)
+
+const (
+	pageRows = 25  // of a list on a page
+	keyCount = 100 // keys of an account that its row counts: above it says so
+)
+
+// start is the mount path itself: the visitor's organization, or, for the
+// host's staff, all of them.
+func (v *visit) start() error {
+	if !v.caller.Host {
+		return v.redirect("orgs/" + url.PathEscape(v.caller.Org))
+	}
+	v.here = "orgs"
+	f := saccount.Filter{Limit: pageRows, NamePrefix: v.text("q")}
+	after, err := openCursor(v.text("after"), false)
+	if err != nil {
+		return err
+	}
+	f.Cursor = after
+	p, err := v.svc.ListOrgs(v.ctx, f)
+	if err != nil {
+		return err
+	}
+	return v.render("orgs", "Organizations", struct {
+		Orgs []saccount.Org
+		Next string
+		Q    string
+	}{p.Items, sealCursor(p.Next, false), f.NamePrefix})
+}
+
+// accountRow is an account as the list shows it.
+type accountRow struct {
+	saccount.Account
+	Status   saccount.Status
+	Keys     string
+	LastUsed time.Time
+	Limits   []meter
+	Spark    spark
+}
+
+// accounts is the list of service accounts.
+func (v *visit) accounts() error {
+	v.here = "accounts"
+	f, err := v.accountFilter()
+	if err != nil {
+		return err
+	}
+	var list saccount.Page[saccount.Account]
+	if one, ok, err := v.byID(); err != nil {
+		return err
+	} else if ok {
+		list.Items = []saccount.Account{one}
+	} else if list, err = v.svc.ListAccounts(v.ctx, v.org(), f); err != nil {
+		return err
+	}
+	rows, err := v.accountRows(list.Items)
+	if err != nil {
+		return err
+	}
+	first := v.text("after") == ""
+	q := v.form
+	q.Del("after")
+	more := ""
+	if list.Next != "" {
+		next := url.Values{}
+		for k, vs := range q {
+			next[k] = vs
+		}
+		next.Set("after", sealCursor(list.Next, f.ByName))
+		more = next.Encode()
+	}
+	return v.render("accounts", "Service accounts", struct {
+		Rows     []accountRow
+		More     string
+		Q        string
+		Sort     string
+		Status   string
+		Query    string
+		Filtered bool
+		First    bool
+		Statuses []saccount.Status
+	}{rows, more, v.text("q"), v.text("sort"), v.text("status"), q.Encode(), f.NamePrefix != "" || len(f.Statuses) > 0, first, []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusDeleted}})
+}
+
+// byID is the account whose id was searched for.
+func (v *visit) byID() (a saccount.Account, ok bool, err error) {
+	q := v.text("q")
+	if q == "" {
+		return a, false, nil
+	}
+	a, err = v.svc.GetAccount(v.ctx, v.org(), q, saccount.WithDeleted)
+	if errors.Is(err, saccount.ErrNotFound) || errors.Is(err, saccount.ErrInvalid) {
+		return a, false, nil
+	}
+	return a, err == nil, err
+}
+
+func (v *visit) accountFilter() (f saccount.Filter, err error) {
+	f = saccount.Filter{Limit: pageRows, NamePrefix: v.text("q")}
+	switch s := saccount.Status(v.text("status")); s {
+	case "":
+	case saccount.StatusActive, saccount.StatusDisabled, saccount.StatusDeleted:
+		f.Statuses = []saccount.Status{s}
+	default:
+		return f, badRequest("There is no status %.20q: choose active, disabled or deleted.", s)
+	}
+	switch v.text("sort") {
+	case "", "created":
+	case "name":
+		// The deleted have given their names back: they come by creation.
+		f.ByName = len(f.Statuses) == 0 || f.Statuses[0] != saccount.StatusDeleted
+	default:
+		return f, badRequest("Accounts are sorted by name or by creation.")
+	}
+	f.Cursor, err = openCursor(v.text("after"), f.ByName)
+	return f, err
+}
+
+// accountRows reads what a row shows beside the record: a bounded number of
+// reads for each account of a page, and one for all their usage.
+func (v *visit) accountRows(list []saccount.Account) ([]accountRow, error) {
+	rows := make([]accountRow, len(list))
+	subjects := make([]quota.Subject, len(list))
+	for i, a := range list {
+		r := accountRow{Account: a, Status: statusOf(a.Disabled, a.Deleted)}
+		subjects[i] = quota.NewSubject(quota.KindAccount, a.ID)
+		if r.Status != saccount.StatusDeleted {
+			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindAccount, a.ID)
+			if err != nil && !errors.Is(err, saccount.ErrNotFound) { // deleted meanwhile
+				return nil, err
+			}
+			for _, s := range st {
+				r.Limits = append(r.Limits, limitBar(s))
+			}
+		}
+		keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keyCount, Statuses: v.withDeleted(r.Status)})
+		if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+			return nil, err
+		}
+		r.Keys = strconv.Itoa(len(keys.Items))
+		if keys.Next != "" {
+			r.Keys += "+"
+		}
+		for _, k := range keys.Items {
+			if k.LastUsed.At.After(r.LastUsed) {
+				r.LastUsed = k.LastUsed.At
+			}
+		}
+		rows[i] = r
+	}
+	if len(list) == 0 {
+		return rows, nil
+	}
+	now := v.cfg.Now().In(v.zone())
+	series, err := v.svc.Usage(v.ctx, usage.Query{
+		Org: v.org(), Subjects: subjects, From: midnight(now, -29), To: now.Add(time.Microsecond), Step: usage.Day, Zone: v.of.Zone, GroupBySubject: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		rows[i].Spark = drawSpark(series[i])
+	}
+	return rows, nil
+}
+
+// withDeleted are the statuses of what belongs to a record: of a deleted one
+// its history, of a living one what lives.
+func (v *visit) withDeleted(s saccount.Status) []saccount.Status {
+	if s != saccount.StatusDeleted {
+		return nil
+	}
+	return []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusExpired, saccount.StatusDeleted}
+}
+
+// accountsCSV is the list as a file, all pages of it, streamed.
+func (v *visit) accountsCSV() error {
+	f, err := v.accountFilter()
+	if err != nil {
+		return err
+	}
+	f.Limit, f.Cursor = saccount.MaxPage, ""
+	next, err := v.svc.ListAccounts(v.ctx, v.org(), f)
+	if err != nil {
+		return err // before the first byte, so as a page
+	}
+	v.download("service-accounts.csv")
+	out := csv.NewWriter(v.w)
+	out.UseCRLF = true
+	_ = out.Write([]string{"id", "name", "description", "status", "created", "created_by", "limit", "max", "used", "held", "overage", "remaining", "resets_at"})
+	for {
+		for _, a := range next.Items {
+			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindAccount, a.ID)
+			if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+				panic(http.ErrAbortHandler) // the file must not look whole
+			}
+			row := []string{
+				usage.SafeCell(a.ID), usage.SafeCell(a.Name), usage.SafeCell(a.Description), string(statusOf(a.Disabled, a.Deleted)),
+				a.Created.UTC().Format(time.RFC3339), usage.SafeCell(string(a.CreatedBy)),
+			}
+			if len(st) == 0 {
+				_ = out.Write(append(row, "", "", "", "", "", "", ""))
+			}
+			for _, s := range st {
+				resets := ""
+				if !s.ResetAt.IsZero() {
+					resets = s.ResetAt.UTC().Format(time.RFC3339)
+				}
+				_ = out.Write(append(slices.Clone(row), s.Limit, s.Max.String(), s.Used.String(), s.Held.String(), s.Overage.String(), s.Remaining.String(), resets))
+			}
+		}
+		out.Flush()
+		if out.Error() != nil || next.Next == "" {
+			return nil // done, or the client is gone
+		}
+		f.Cursor = next.Next
+		if next, err = v.svc.ListAccounts(v.ctx, v.org(), f); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+func (v *visit) download(name string) {
+	h := v.w.Header()
+	h.Set("Content-Type", "text/csv; charset=utf-8")
+	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)
+}
+
+// advice says of a name what the Service would, while it is typed.
+func (v *visit) advice() error {
+	v.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, a := range saccount.AdviseName(v.form.Get("name")) {
+		_, _ = v.w.Write([]byte(a))
+	}
+	return nil
+}
+
+// accountForm is the form that makes or changes an account.
+type accountForm struct {
+	Form     *form
+	New      bool
+	Account  *saccount.Account
+	Periods  []option
+	Revision int64
+}
+
+func (v *visit) newAccount() error {
+	v.here = "accounts"
+	return v.render("account_form", "New service account", accountForm{Form: newForm("period", "month"), New: true, Periods: periods})
+}
+
+func (v *visit) createAccount() error {
+	v.here = "accounts"
+	f := v.sent()
+	spec := saccount.AccountSpec{Name: v.form.Get("name"), Description: v.form.Get("description"), Labels: v.labels(f)}
+	if l := v.limit(f); l != nil {
+		spec.Limits = saccount.Limits{"": l}
+	}
+	if !f.Wrong() {
+		v.guard(0)
+		a, err := v.svc.CreateAccount(v.ctx, v.caller.Actor, v.org(), spec)
+		if err == nil {
+			return v.redirect(v.orgPath("accounts", a.ID))
+		}
+		if errors.Is(err, saccount.ErrDone) {
+			return v.redirect(v.orgPath("accounts"))
+		}
+		if !v.takes(f, err) {
+			return err
+		}
+	} else {
+		v.status = http.StatusUnprocessableEntity
+	}
+	return v.render("account_form", "New service account", accountForm{Form: f, New: true, Periods: periods})
+}
+
+func (v *visit) editAccount() error {
+	v.here = "accounts"
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id())
+	if err != nil {
+		return err
+	}
+	f := newForm("name", a.Name, "description", a.Description, "labels", labelLines(a.Labels))
+	return v.render("account_form", "Edit "+a.Name, accountForm{Form: f, Account: &a, Revision: a.Revision})
+}
+
+func (v *visit) updateAccount() error {
+	v.here = "accounts"
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id())
+	if err != nil {
+		return err
+	}
+	f := v.sent()
+	name, description := v.form.Get("name"), v.form.Get("description")
+	labels := v.labels(f)
+	if !f.Wrong() {
+		v.guard(0)
+		_, err := v.svc.UpdateAccount(v.ctx, v.caller.Actor, v.org(), a.ID, saccount.Update{
+			Revision: v.revision(), Name: &name, Description: &description, Labels: newLabels(a.Labels, labels),
+		})
+		if err == nil || errors.Is(err, saccount.ErrDone) {
+			return v.redirect(v.orgPath("accounts", a.ID))
+		}
+		if !v.takes(f, err) {
+			return err
+		}
+	} else {
+		v.status = http.StatusUnprocessableEntity
+	}
+	return v.render("account_form", "Edit "+a.Name, accountForm{Form: f, Account: &a, Revision: a.Revision})
+}
+
+func (v *visit) disableAccount() error {
+	v.guard(0)
+	err := v.svc.DisableAccount(v.ctx, v.caller.Actor, v.org(), v.id())
+	return v.done(err, "accounts", v.id())
+}
+
+func (v *visit) enableAccount() error {
+	v.guard(0)
+	err := v.svc.EnableAccount(v.ctx, v.caller.Actor, v.org(), v.id())
+	return v.done(err, "accounts", v.id())
+}
+
+// done goes on to a page of the organization where a change was made, now or
+// before.
+func (v *visit) done(err error, parts ...string) error {
+	if err != nil && !errors.Is(err, saccount.ErrDone) {
+		return err
+	}
+	return v.redirect(v.orgPath(parts...))
+}
+
+// deleteForm asks before something is deleted for good.
+type deleteForm struct {
+	Form     *form
+	What     string
+	Name     string
+	Keys     []saccount.Key
+	More     bool // there are more keys
+	LastUsed time.Time
+	Back     string // the path of the page that it is deleted from
+	Disabled bool
+}
+
+func (v *visit) askDeleteAccount() error { return v.deleteAccountPage(newForm()) }
+
+func (v *visit) deleteAccountPage(f *form) error {
+	v.here = "accounts"
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id())
+	if err != nil {
+		return err
+	}
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keyCount})
+	if err != nil {
+		return err
+	}
+	d := deleteForm{Form: f, What: "service account", Name: a.Name, Keys: keys.Items, More: keys.Next != "", Back: v.orgPath("accounts", a.ID), Disabled: a.Disabled}
+	for _, k := range keys.Items {
+		if k.LastUsed.At.After(d.LastUsed) {
+			d.LastUsed = k.LastUsed.At
+		}
+	}
+	return v.render("delete", "Delete "+a.Name, d)
+}
+
+func (v *visit) deleteAccount() error {
+	a, err := v.svc.GetAccount(v.ctx, v.org(), v.id())
+	if err != nil {
+		return err
+	}
+	if v.text("name") != a.Name {
+		f := v.sent()
+		f.Errors["name"] = "This is not its name. Nothing was deleted."
+		v.status = http.StatusUnprocessableEntity
+		return v.deleteAccountPage(f)
+	}
+	v.guard(0)
+	err = v.svc.DeleteAccount(v.ctx, v.caller.Actor, v.org(), a.ID)
+	return v.done(err, "accounts")
+}

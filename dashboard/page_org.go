@@ -1,0 +1,187 @@
+package dashboard
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/usage"
+)
+
+type overviewPage struct {
+	Limits   []limitCard
+	Chart    *chart
+	Total    usage.Counts
+	Reasons  []reason
+	Accounts bool // there is at least one
+	Where    string
+}
+
+// reason is why requests were refused, in words.
+type reason struct {
+	Text     string
+	Requests int64
+}
+
+var reasonTexts = map[quota.Reason]string{
+	quota.ReasonLimit: "a limit stood in the way", quota.ReasonRate: "too many requests a second", quota.ReasonScope: "a scope was missing",
+	quota.ReasonAddress: "the address is not on the allowlist", quota.ReasonDisabled: "the key or account is disabled", quota.ReasonExpired: "the key has expired",
+}
+
+func reasons(rs usage.Refusals) []reason {
+	var out []reason
+	for _, r := range rs {
+		text, ok := reasonTexts[r.Reason]
+		if !ok {
+			text = string(r.Reason)
+		}
+		out = append(out, reason{text, r.Requests})
+	}
+	slices.SortFunc(out, func(a, b reason) int { return int(min(1, max(-1, b.Requests-a.Requests))) })
+	return out
+}
+
+// overview is the organization at a glance.
+func (v *visit) overview() error {
+	v.here = "overview"
+	p := overviewPage{Where: "limits/org/" + url.PathEscape(v.org())}
+	var err error
+	if p.Limits, err = v.limitCards(saccount.KindOrg, v.org(), v.of.Limits, statusOf(v.of.Disabled, v.of.Deleted)); err != nil {
+		return err
+	}
+	month := chartSpans[slices.IndexFunc(chartSpans, func(s chartSpan) bool { return s.Name == "30d" })]
+	series, err := v.svc.Usage(v.ctx, v.query(month, subjectOf(saccount.KindOrg, v.org())))
+	if err != nil {
+		return err
+	}
+	limit, name := v.lineOf(v.of.Limits, month)
+	p.Chart = drawChart("Credits a day, the last 30 days", byCredits, month.layout, series[0], nil, "", limit, name)
+	p.Total, p.Reasons = series[0].Total, reasons(series[0].Total.Reasons)
+	some, err := v.svc.ListAccounts(v.ctx, v.org(), saccount.Filter{Limit: 1})
+	if err != nil {
+		return err
+	}
+	p.Accounts = len(some.Items) > 0
+	return v.render("overview", v.of.Name, p)
+}
+
+// subjectOf names whatever a counter belongs to.
+func subjectOf(kind saccount.Kind, id string) quota.Subject {
+	return quota.NewSubject(kind.String(), id)
+}
+
+// memberRow is a member as lists show it.
+type memberRow struct {
+	saccount.Member
+	Status saccount.Status
+	Limits []meter
+}
+
+func (v *visit) members() error {
+	v.here = "members"
+	f := saccount.Filter{Limit: pageRows, NamePrefix: v.text("q")}
+	var err error
+	if f.Cursor, err = openCursor(v.text("after"), false); err != nil {
+		return err
+	}
+	list, err := v.svc.ListMembers(v.ctx, v.org(), f)
+	if err != nil {
+		return err
+	}
+	rows := make([]memberRow, len(list.Items))
+	for i, m := range list.Items {
+		rows[i] = memberRow{Member: m, Status: statusOf(m.Disabled, m.Deleted)}
+		st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindMember, m.ID)
+		if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+			return err
+		}
+		for _, s := range st {
+			rows[i].Limits = append(rows[i].Limits, limitBar(s))
+		}
+	}
+	return v.render("members", "Members", struct {
+		Rows []memberRow
+		Next string
+		Q    string
+	}{rows, sealCursor(list.Next, false), f.NamePrefix})
+}
+
+type memberPage struct {
+	Member   saccount.Member
+	Name     string
+	Status   saccount.Status
+	Limits   []limitCard
+	Chart    *chart
+	Spans    []link
+	Measures []link
+	Where    string
+}
+
+func (v *visit) member() error {
+	v.here = "members"
+	m, err := v.svc.GetMember(v.ctx, v.org(), v.id(), saccount.WithDeleted)
+	if err != nil {
+		return err
+	}
+	v.past = !m.Deleted.IsZero()
+	p := memberPage{Member: m, Name: m.Name, Status: statusOf(m.Disabled, m.Deleted), Where: "limits/member/" + url.PathEscape(m.ID)}
+	if p.Name == "" {
+		p.Name = m.ID
+	}
+	if p.Limits, err = v.limitCards(saccount.KindMember, m.ID, m.Limits, p.Status); err != nil {
+		return err
+	}
+	sp, by, err := v.choose(&p.Spans, &p.Measures)
+	if err != nil {
+		return err
+	}
+	series, err := v.svc.Usage(v.ctx, v.query(sp, subjectOf(saccount.KindMember, m.ID)))
+	if err != nil {
+		return err
+	}
+	limit, name := v.lineOf(m.Limits, sp)
+	p.Chart = drawChart("Use of "+p.Name, by, sp.layout, series[0], nil, "", limit, name)
+	return v.render("member", p.Name, p)
+}
+
+type settingsPage struct {
+	Form     *form
+	Limits   []limitCard
+	Revision int64
+	Where    string
+}
+
+func (v *visit) settings() error {
+	return v.settingsPage(newForm("name", v.of.Name, "zone", v.of.Zone, "labels", labelLines(v.of.Labels)))
+}
+
+func (v *visit) settingsPage(f *form) error {
+	v.here = "settings"
+	cards, err := v.limitCards(saccount.KindOrg, v.org(), v.of.Limits, statusOf(v.of.Disabled, v.of.Deleted))
+	if err != nil {
+		return err
+	}
+	return v.render("settings", "Settings", settingsPage{f, cards, v.of.Revision, "limits/org/" + url.PathEscape(v.org())})
+}
+
+func (v *visit) updateSettings() error {
+	f := v.sent()
+	name, zone := v.form.Get("name"), strings.TrimSpace(v.form.Get("zone"))
+	labels := v.labels(f)
+	if f.Wrong() {
+		v.status = http.StatusUnprocessableEntity
+		return v.settingsPage(f)
+	}
+	v.guard(0)
+	_, err := v.svc.UpdateOrg(v.ctx, v.caller.Actor, v.org(), saccount.Update{
+		Revision: v.revision(), Name: &name, Zone: &zone, Labels: newLabels(v.of.Labels, labels),
+	})
+	if err != nil && v.takes(f, err) {
+		return v.settingsPage(f)
+	}
+	return v.done(err, "settings")
+}
