@@ -1,7 +1,10 @@
 // Quickstart is a small paid service: it counts words, for a hundredth of a
 // credit each, and charges the service account whose key the request carries.
 //
-//	go run ./examples/quickstart [-addr 127.0.0.1:8080] [-db FILE] [-new-key NAME]
+//	go run ./examples/quickstart [-addr 127.0.0.1:8080] [-db FILE] [-new-key NAME] [-demo]
+//
+// The dashboard is at /dashboard/, for this machine alone; -demo gives it a month
+// of history to show.
 //
 // Everything is kept in one bbolt file. The first start makes an organization,
 // a service account and a key, and prints the key; it is never shown again.
@@ -41,6 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
 	file := flags.String("db", "", "bbolt file (default: keypurse/quickstart.db in the user's cache directory)")
 	newKey := flags.String("new-key", "", "make another key with this name, and print it")
+	history := flags.Bool("demo", false, "add service accounts with a month of history, for the dashboard to show")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -64,6 +68,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
+	if *history {
+		if err := demo(ctx, st, time.Now()); err != nil {
+			return err
+		}
+	}
 	svc, err := saccount.New(st, saccount.Config{Prefix: "acme"})
 	if err != nil {
 		return err
@@ -72,12 +81,22 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := setUp(ctx, svc, out, "http://"+ln.Addr().String(), *newKey); err != nil {
 		return err
 	}
-	h, err := handler(svc)
+	mux, err := handler(svc)
 	if err != nil {
 		return err
 	}
+	if loopback(ln.Addr().String()) {
+		h, err := console(svc)
+		if err != nil {
+			return err
+		}
+		mux.Handle(dashboardPath, h)
+		fmt.Fprintf(out, "\nThe dashboard, for this machine alone: http://%s%s\n", ln.Addr(), dashboardPath)
+	} else {
+		fmt.Fprintf(out, "\nThere is no dashboard on %s: without a login it is for addresses of this machine alone.\n", ln.Addr())
+	}
 	fmt.Fprintf(out, "\nServing on http://%s, keeping everything in %s. Stop with Ctrl-C.\n", ln.Addr(), *file)
-	return serve(ctx, ln, h)
+	return serve(ctx, ln, mux)
 }
 
 // serve answers requests until ctx ends, and then those under way.

@@ -24,7 +24,7 @@ const (
 // handler is the whole service: what costs something is behind a middleware
 // that charges, the rest behind one that only asks who is calling. They count
 // failed attempts together.
-func handler(svc *saccount.Service) (http.Handler, error) {
+func handler(svc *saccount.Service) (*http.ServeMux, error) {
 	throttle, err := middleware.NewThrottle(middleware.ThrottleConfig{})
 	if err != nil {
 		return nil, err
