@@ -513,7 +513,7 @@ func (v *view) reset() {
 
 // Outbox implements quota.Store.
 func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error) {
-	ctx, end, err := s.begin(ctx, "outbox")
+	ctx, end, err := s.enter(ctx, "outbox")
 	if err != nil {
 		return nil, err
 	}
@@ -545,7 +545,7 @@ func (s *Store) read(ctx context.Context, verb string, try func() error) error {
 
 // Peek implements quota.Store, on one snapshot of the server.
 func (s *Store) Peek(ctx context.Context, org string, levels []*quota.Level, at int64) (out []quota.Figure, err error) {
-	ctx, end, err := s.begin(ctx, "peek")
+	ctx, end, err := s.enter(ctx, "peek")
 	if err != nil {
 		return nil, err
 	}
@@ -603,7 +603,7 @@ func (b *book) bringAll(rd reader) error {
 
 // Stranded implements quota.Store, on one snapshot of the server.
 func (s *Store) Stranded(ctx context.Context, org string, at int64) (out []*quota.Receipt, err error) {
-	ctx, end, err := s.begin(ctx, "stranded")
+	ctx, end, err := s.enter(ctx, "stranded")
 	if err != nil {
 		return nil, err
 	}

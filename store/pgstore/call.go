@@ -90,6 +90,7 @@ func again(err error) bool {
 	case code == "40001", code == "40P01", code == "55P03", // serialization, deadlock, lock
 		strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), // connection, shutdown
 		code == "53300", code == "25006", // too many connections; read only: it was not promoted yet
+		code == "25P03",                  // the transaction was idle for too long: this process stood still
 		code == "26000", code == "42P05": // a prepared statement that another connection of a pool has
 		return true
 	case code != "":
@@ -229,15 +230,27 @@ func (s *Store) stmt(ctx context.Context, q querier, text string) (*sql.Stmt, er
 // tx is a transaction under READ COMMITTED, whatever the server's default is.
 type tx struct {
 	*sql.Tx
-	s *Store
+	s    *Store
+	free context.CancelFunc // of the transaction's context, when it has ended
 }
 
 func (s *Store) tx(ctx context.Context, o *sql.TxOptions) (*tx, error) {
 	t := &tx{s: s}
 	// A context of its own: database/sql rolls back on the context's end while
 	// a statement may still be running, and who ends the transaction must know.
+	// Until it has begun, ctx ends it: nobody stays in the queue for a connection
+	// beyond that.
+	own, free := context.WithCancel(context.WithoutCancel(ctx))
+	t.free = free
+	begun := context.AfterFunc(ctx, free)
 	err := call(ctx, func() { t.undo() }, func() (err error) {
-		t.Tx, err = s.db.DB.BeginTx(context.WithoutCancel(ctx), o)
+		t.Tx, err = s.db.DB.BeginTx(own, o)
+		if !begun() && err == nil { // it is ended by its context
+			err = errors.Join(context.Cause(ctx), t.Rollback())
+		}
+		if err != nil {
+			free()
+		}
 		return err
 	})
 	if err != nil {
@@ -253,6 +266,7 @@ func (t *tx) undo() {
 	if t.Tx != nil {
 		_ = t.Rollback() // there is nothing else to do about it
 	}
+	t.free()
 }
 
 // end undoes the transaction after err, and does not outlast ctx.
@@ -279,7 +293,12 @@ func (t *tx) exec(ctx context.Context, text string, args ...any) (int64, error) 
 	return t.s.exec(ctx, t.Tx, t.undo, text, args...)
 }
 
-func (t *tx) commit(ctx context.Context) error { return call(ctx, nil, t.Commit) }
+func (t *tx) commit(ctx context.Context) error {
+	return call(ctx, nil, func() error {
+		defer t.free()
+		return t.Commit()
+	})
+}
 
 // checkText refuses what Postgres cannot keep as text.
 func checkText(what, s string) error {

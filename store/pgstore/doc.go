@@ -37,8 +37,18 @@
 //     pool a bound (SetMaxOpenConns), and let it keep what it opened
 //     (SetMaxIdleConns): database/sql has none for the one, and 2 for the other.
 //   - Behind a pooler that gives each transaction another connection (PgBouncer's
-//     transaction mode), Config.Unprepared.
+//     transaction mode), Config.Unprepared, and for lib/pq
+//     ignore_startup_parameters = extra_float_digits in PgBouncer's own settings.
 //   - fsync on, and a primary: New refuses others.
+//
+// # Failover
+//
+// A Store goes on with whatever server its pool connects to. Lead an address to
+// the new primary, or name both servers in the connection string with
+// target_session_attrs=read-write, which lib/pq and pgx know. So that nothing
+// that was acknowledged is lost with the old primary, let its commits wait for the
+// standby (synchronous_standby_names); what was under way is tried again until
+// Config.Timeout is over.
 //
 // Time is the server's: see Store.Now, which saccount.Service goes by unless it is
 // given a clock of its own.

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -71,14 +72,23 @@ func TestWindowsTurnInProcesses(t *testing.T) {
 	credits, _ := f.sums(t)
 	assert.Equal(t, quota.Credits(admitted), credits)
 	// Every hour by its buckets.
-	hours := map[int64]quota.Credits{}
+	hours, full := map[int64]quota.Credits{}, map[int64]bool{}
 	require.NoError(t, f.store.Usage(ctx, rangeOf("org:acme"), func(r row) error {
 		hours[r.Start/3_600_000_000] += r.Credits
 		return nil
 	}))
+	for _, k := range f.keys {
+		require.NoError(t, f.store.Usage(ctx, rangeOf(quota.NewSubject(quota.KindKey, k.ID)), func(r row) error {
+			full[r.Start/3_600_000_000] = full[r.Start/3_600_000_000] || r.Reason != ""
+			return nil
+		}))
+	}
 	require.Greater(t, len(hours), 1, "the windows turned")
 	for h, c := range hours {
 		assert.LessOrEqual(t, c, quota.Credits(most), "hour %d", h)
+		if full[h] {
+			assert.Equal(t, quota.Credits(most), c, "hour %d, in which one was refused", h)
+		}
 	}
 }
 
@@ -98,4 +108,40 @@ func TestClocksThatDiffer(t *testing.T) {
 	}
 	assert.Equal(t, int64(200), admitted, "one window for both")
 	f.sums(t)
+}
+
+// A reservation of a process whose clock is 90 seconds behind holds in one
+// whose clock is as much ahead, and the other way round, until its time is over
+// by the server's clock: either may commit it.
+func TestHoldsOfClocksThatDiffer(t *testing.T) {
+	t.Parallel()
+	dsn, schema := pgtest.Schema(t)
+	var stores [2]*Store
+	var services [2]*saccount.Service
+	for i, skew := range []time.Duration{-90 * time.Second, 90 * time.Second} {
+		stores[i] = openAt(t, dsn, Config{Schema: schema, Timeout: patient, now: func() time.Time { return time.Now().Add(skew) }})
+	}
+	f := newFleet(t, stores[0], limit(10, quota.Month), nil, nil)
+	services[0] = f.svc
+	var err error
+	services[1], err = saccount.New(stores[1], saccount.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, services[1].Close()) })
+	for i := range 2 {
+		one, other := services[i], services[1-i]
+		p, err := one.Authenticate(ctx, f.tokens[0], netip.Addr{})
+		require.NoError(t, err)
+		id := []string{"behind", "ahead"}[i]
+		_, d, err := one.Reserve(ctx, p, saccount.Reserve{ID: id, Amount: 5, TTL: time.Minute})
+		require.NoError(t, err)
+		require.True(t, d.Allowed)
+		_, d, err = other.AuthenticateAndCharge(ctx, f.tokens[1], nil, saccount.Charge{Amount: quota.Credits(10 - 5*i)})
+		require.NoError(t, err)
+		assert.False(t, d.Allowed, "%s: what is held is not free", id)
+		_, err = other.Commit(ctx, "acme", saccount.Commit{Of: id, Amount: 5})
+		require.NoError(t, err, "%s: its time is not over", id)
+	}
+	credits, requests := f.sums(t)
+	assert.Equal(t, quota.Credits(10), credits)
+	assert.Equal(t, int64(2), requests)
 }

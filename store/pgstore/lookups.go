@@ -23,7 +23,7 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	if !kind.Valid() {
 		return l, fmt.Errorf("pgstore: lookup: %w kind %d", saccount.ErrInvalid, kind)
 	}
-	ctx, end, err := s.begin(ctx, "lookup")
+	ctx, end, err := s.enter(ctx, "lookup")
 	if err != nil {
 		return l, err
 	}
@@ -86,7 +86,7 @@ func (s *Store) lookup(ctx context.Context, text string, args []any) (saccount.L
 // List implements saccount.Store. The server finds what it can by an index, and
 // saccount.ListQuery.Match has the last word.
 func (s *Store) List(ctx context.Context, q saccount.ListQuery) (page []saccount.Record, more bool, err error) {
-	ctx, end, err := s.begin(ctx, "list")
+	ctx, end, err := s.enter(ctx, "list")
 	if err != nil {
 		return nil, false, err
 	}
@@ -221,7 +221,7 @@ func (s *Store) eachUnprepared(ctx context.Context, text string, args []any, sca
 
 // Audit implements saccount.Store.
 func (s *Store) Audit(ctx context.Context, org string, after int64, n int) (out []saccount.Entry, err error) {
-	ctx, end, err := s.begin(ctx, "audit")
+	ctx, end, err := s.enter(ctx, "audit")
 	if err != nil {
 		return nil, err
 	}

@@ -14,14 +14,16 @@ import (
 	"github.com/jmoiron/sqlx"
 	_ "github.com/lib/pq" // the driver of Open
 
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
 // Defaults and bounds of a Config.
 const (
-	DefaultSchema  = "keypurse"
-	DefaultTimeout = 10 * time.Second
-	DefaultMaxRows = 1 << 18
+	DefaultSchema   = "keypurse"
+	DefaultTimeout  = 10 * time.Second
+	DefaultMaxRows  = 1 << 18
+	DefaultMaxCalls = 4096
 
 	// OpenConnections bounds the pool that Open makes: charges need one at a
 	// time, the rest is for reading.
@@ -33,6 +35,7 @@ const (
 	maxTimeout = 10 * time.Minute
 	minRows    = 1 << 8
 	maxRows    = 1 << 26
+	maxCalls   = 1 << 20
 )
 
 // Config configures a Store. Its zero value is good.
@@ -47,6 +50,11 @@ type Config struct {
 	// MaxRows bounds the counters in memory, about 250 bytes each. Zero is
 	// DefaultMaxRows.
 	MaxRows int
+	// MaxCalls bounds the calls under way at once, those included that wait for
+	// a connection of the pool: more are answered quota.ErrBusy at once. Charges
+	// do not count, since one connection serves them all: quota.LedgerConfig
+	// bounds those. Zero is DefaultMaxCalls; 1 to 1,048,576.
+	MaxCalls int
 	// Unprepared never prepares a statement on the server. A pool that gives
 	// each transaction another connection (PgBouncer's transaction mode) needs
 	// it, with binary_parameters=yes in lib/pq's connection string or
@@ -78,6 +86,9 @@ func (c Config) check() (Config, error) {
 	if c.MaxRows == 0 {
 		c.MaxRows = DefaultMaxRows
 	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = DefaultMaxCalls
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -91,6 +102,8 @@ func (c Config) check() (Config, error) {
 		return c, fmt.Errorf("%w Timeout %v: give %v to %v", saccount.ErrInvalid, c.Timeout, minTimeout, maxTimeout)
 	case c.MaxRows < minRows || c.MaxRows > maxRows:
 		return c, fmt.Errorf("%w MaxRows %d: give %d to %d", saccount.ErrInvalid, c.MaxRows, minRows, maxRows)
+	case c.MaxCalls < 1 || c.MaxCalls > maxCalls:
+		return c, fmt.Errorf("%w MaxCalls %d: give 1 to %d", saccount.ErrInvalid, c.MaxCalls, maxCalls)
 	}
 	return c, nil
 }
@@ -117,6 +130,7 @@ type Store struct {
 	prepared sync.Map // text -> *sql.Stmt
 	closed   atomic.Bool
 	calls    sync.RWMutex // held for reading by calls under way
+	under    atomic.Int64 // calls under way that MaxCalls bounds
 }
 
 // New makes a Store on the host's pool, which stays the host's to close. The
@@ -208,7 +222,7 @@ func (s *Store) Close() error {
 	if s.owned {
 		err = errors.Join(err, s.db.Close())
 	}
-	if err != nil {
+	if err != nil && !again(err) { // a connection that was lost is closed
 		return fmt.Errorf("pgstore: close: %w", err)
 	}
 	return nil
@@ -227,6 +241,20 @@ func (s *Store) begin(ctx context.Context, verb string) (_ context.Context, end 
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	return ctx, func() { cancel(); s.calls.RUnlock() }, nil
+}
+
+// enter is begin for the calls that MaxCalls bounds.
+func (s *Store) enter(ctx context.Context, verb string) (_ context.Context, end func(), err error) {
+	if n := s.under.Add(1); n > int64(s.cfg.MaxCalls) && !s.closed.Load() {
+		s.under.Add(-1)
+		return ctx, nil, fmt.Errorf("pgstore: %s: %w: %d calls wait for the database", verb, quota.ErrBusy, s.cfg.MaxCalls)
+	}
+	ctx, begun, err := s.begin(ctx, verb)
+	if err != nil {
+		s.under.Add(-1)
+		return ctx, nil, err
+	}
+	return ctx, func() { begun(); s.under.Add(-1) }, nil
 }
 
 // take gives the caller the books.

@@ -13,7 +13,7 @@ import (
 // stays until that is settled. Besides, it drops what is known of batches that
 // were committed over an hour ago, which it does not count.
 func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err error) {
-	ctx, end, err := s.begin(ctx, "purge")
+	ctx, end, err := s.enter(ctx, "purge")
 	if err != nil {
 		return 0, err
 	}

@@ -88,7 +88,7 @@ func (a *ints) time(t time.Time) {
 // Write implements saccount.Store, as one transaction under the organization's
 // lock.
 func (s *Store) Write(ctx context.Context, batch saccount.Batch) error {
-	ctx, end, err := s.begin(ctx, "write")
+	ctx, end, err := s.enter(ctx, "write")
 	if err != nil {
 		return err
 	}
@@ -448,7 +448,7 @@ func (s *Store) openCounters(ctx context.Context, t *tx, b *book, batch *saccoun
 
 // Touch implements saccount.Store.
 func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
-	ctx, end, err := s.begin(ctx, "touch")
+	ctx, end, err := s.enter(ctx, "touch")
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ const (
 // folds, so that 10,000 subjects by day are a few questions and not as many
 // rows as there are buckets.
 func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) error) error {
-	ctx, end, err := s.begin(ctx, "usage")
+	ctx, end, err := s.enter(ctx, "usage")
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *Store) usageOf(ctx context.Context, r *usage.Range, part []quota.Subjec
 // organization's lock. A day with a bucket in which something is still held is
 // left as it is: it is folded when that is settled.
 func (s *Store) Fold(ctx context.Context, org string, days []int64, most int) (folded int, err error) {
-	ctx, end, err := s.begin(ctx, "fold")
+	ctx, end, err := s.enter(ctx, "fold")
 	if err != nil {
 		return 0, err
 	}
