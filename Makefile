@@ -9,7 +9,7 @@ MODULES := . store/pgstore/proof examples/frameworks bench
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: test setup check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick
+.PHONY: test setup proof check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick
 
 test: setup ## everything, with the race detector where a C compiler is there
 ifeq ($(RACE),)
@@ -20,6 +20,12 @@ endif
 
 setup: ## what the tests need and this machine lacks: two versions of Postgres, PgBouncer
 	@$(GO) run ./internal/setup
+
+CUTS ?= 1000
+# The long forms of what make test runs in short ones.
+proof: setup ## pgstore with more cuts and promotions, a longer stop, the whole suite on two versions
+	KEYPURSE_CUTS=$(CUTS) KEYPURSE_PROMOTIONS=4 KEYPURSE_STOPPED_SECONDS=10 KEYPURSE_PROOF_WHOLE=1 \
+	$(GO) -C store/pgstore/proof test $(RACE) -count=1 -v -timeout 60m .
 
 fips: ## the key format under FIPS 140-3 cryptography alone
 	GODEBUG=fips140=only $(GO) test ./apikey

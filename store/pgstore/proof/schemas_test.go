@@ -1,6 +1,7 @@
 package proof
 
 import (
+	"crypto/rand"
 	"database/sql"
 	"fmt"
 	"strings"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/keypurse/keypurse/internal/pgtest"
 	"github.com/keypurse/keypurse/store/pgstore"
 )
 
@@ -20,12 +20,20 @@ type schemas struct {
 	dsn string
 
 	mu   sync.Mutex
+	made int
 	free []string
 	db   *sql.DB
 }
 
-func newSchemas(t *testing.T) *schemas {
-	return &schemas{t: t, dsn: pgtest.DSN(t), db: open(t, "postgres", pgtest.DSN(t))}
+func newSchemas(t *testing.T, dsn string) *schemas {
+	return &schemas{t: t, dsn: dsn, db: open(t, "postgres", dsn)}
+}
+
+// version is the server's.
+func (s *schemas) version(t *testing.T) (v string) {
+	t.Helper()
+	require.NoError(t, s.db.QueryRow("SELECT version()").Scan(&v))
+	return v
 }
 
 // take gives an empty schema, back from t when t has ended.
@@ -34,7 +42,12 @@ func (s *schemas) take(t *testing.T) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.free) == 0 {
-		_, name := pgtest.Schema(s.t)
+		s.made++
+		name := fmt.Sprintf("suite_%s_%d", strings.ToLower(rand.Text()[:8]), s.made)
+		s.t.Cleanup(func() {
+			_, err := s.db.Exec("DROP SCHEMA " + name + " CASCADE")
+			require.NoError(s.t, err)
+		})
 		require.NoError(t, pgstore.Migrate(ctx, s.db, pgstore.Config{Schema: name, Timeout: patient}))
 		s.free = append(s.free, name)
 	}

@@ -3,6 +3,7 @@ package proof
 import (
 	"testing"
 
+	"github.com/keypurse/keypurse/internal/pgtest"
 	kp "github.com/keypurse/keypurse/store"
 	"github.com/keypurse/keypurse/store/storetest"
 )
@@ -10,7 +11,7 @@ import (
 // The whole contract over pgx, as pgstore's own tests have it over lib/pq.
 func TestStoreOnPgx(t *testing.T) {
 	t.Parallel()
-	all := newSchemas(t)
+	all := newSchemas(t, pgtest.DSN(t))
 	w := direct[2]
 	storetest.Run(t, func(t *testing.T) kp.Store {
 		return store(t, open(t, w.driver, all.dsn+w.dsn), w.config(all.take(t)))
@@ -25,7 +26,7 @@ func TestStoreThroughPooler(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			dsn := throughBouncer(t)
-			all := newSchemas(t)
+			all := newSchemas(t, pgtest.DSN(t))
 			storetest.Run(t, func(t *testing.T) kp.Store {
 				return store(t, open(t, w.driver, dsn+w.dsn), w.config(all.take(t)))
 			})
