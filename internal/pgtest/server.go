@@ -176,6 +176,7 @@ const guard = `dir=$1; signal=$2; shift 2
 keep=
 if read line; then keep=1; fi
 kill -$signal $p 2>/dev/null
+kill -CONT $p 2>/dev/null
 wait $p
 [ -n "$keep" ] || rm -rf "$dir"`
 

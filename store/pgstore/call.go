@@ -149,18 +149,37 @@ func (s *Store) persist(ctx context.Context, verb string, try func() error) erro
 // read where each fails. In a transaction, undo ends it where nobody waits any
 // more.
 func (s *Store) each(ctx context.Context, q querier, undo func(), text string, args []any, scan func(*sql.Rows) error) error {
-	return call(ctx, undo, func() error {
-		rows, err := s.query(ctx, q, text, args)
-		if err != nil {
-			return err
+	return call(ctx, undo, func() error { return s.rowsOf(ctx, q, text, args, scan) })
+}
+
+// whole is each for a statement that commits by itself. It is left when ctx is
+// over and not canceled: a commit that waits for a standby would be done here
+// and on no other server, and who asks again would be told that it is done.
+func (s *Store) whole(ctx context.Context, text string, args []any, scan func(*sql.Rows) error) error {
+	return call(ctx, nil, func() error {
+		own := ctx
+		if s.afloat.Add(1) <= maxAfloat {
+			own = context.WithoutCancel(ctx)
 		}
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-		}
-		return rows.Err()
+		defer s.afloat.Add(-1)
+		return s.rowsOf(own, s.db.DB, text, args, scan)
 	})
+}
+
+// maxAfloat bounds the statements that nobody waits for and nothing ends.
+const maxAfloat = 8
+
+func (s *Store) rowsOf(ctx context.Context, q querier, text string, args []any, scan func(*sql.Rows) error) error {
+	rows, err := s.query(ctx, q, text, args)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	return rows.Err()
 }
 
 // exec runs a statement and says how many rows it changed.

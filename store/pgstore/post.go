@@ -112,7 +112,7 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String())
 	}
 	var got []int
-	err := rd.each(s, text, args, func(rows *sql.Rows) error {
+	scan := func(rows *sql.Rows) error {
 		var i int
 		var err error
 		if text == s.sql.check {
@@ -123,7 +123,13 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 		}
 		got = append(got, i)
 		return err
-	})
+	}
+	var err error
+	if rd.q == querier(s.db.DB) && text == s.sql.post {
+		err = s.whole(ctx, text, args, scan)
+	} else {
+		err = rd.each(s, text, args, scan)
+	}
 	if err != nil {
 		return nil, err
 	}

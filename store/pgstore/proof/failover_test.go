@@ -1,10 +1,12 @@
 package proof
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/keypurse/keypurse/internal/pgtest"
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/store/pgstore"
 )
@@ -107,6 +110,39 @@ func TestPromotion(t *testing.T) {
 			f.sums(t, store(t, open(t, "postgres", standby.DSN()), pgstore.Config{Timeout: patient}), acknowledged)
 			t.Logf("%d charges; the first %v after the standby took writes", acknowledged, first.Round(time.Millisecond))
 			assert.Less(t, first, 30*time.Second)
+		})
+	}
+}
+
+// A commit that waits for a standby which does not answer is not cut short when
+// its caller has gone: until the standby has it, nobody is told that it was done,
+// also who asks again by its id.
+func TestStandbyThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	primary, err := pgtest.Start(pgtest.Config{})
+	pgtest.Need(t, err)
+	t.Cleanup(func() { require.NoError(t, primary.Stop()) })
+	standby, err := primary.Standby(pgtest.Config{})
+	pgtest.Need(t, err)
+	t.Cleanup(func() { require.NoError(t, standby.Stop()) })
+	for _, w := range []way{direct[0], direct[2]} {
+		t.Run(w.name, func(t *testing.T) {
+			cfg := pgstore.Config{Schema: "s" + w.driver, Timeout: patient}
+			checked := store(t, open(t, "postgres", primary.DSN()), cfg)
+			require.NoError(t, checked.Apply(ctx, []*quota.Op{charge("acme", "")}))
+			cfg.Timeout = time.Second
+			one, other := store(t, open(t, w.driver, primary.DSN()), cfg), store(t, open(t, w.driver, primary.DSN()), cfg)
+			require.NoError(t, one.Apply(ctx, []*quota.Op{charge("acme", "")}))
+			require.NoError(t, standby.Signal(syscall.SIGSTOP, true))
+			for _, s := range []*pgstore.Store{one, other, one} {
+				require.ErrorIs(t, s.Apply(ctx, []*quota.Op{charge("acme", "it")}), context.DeadlineExceeded)
+			}
+			require.NoError(t, standby.Signal(syscall.SIGCONT, true))
+			op := charge("acme", "it")
+			require.NoError(t, checked.Apply(ctx, []*quota.Op{op}))
+			credits, requests := usageOf(t, checked, "acme")
+			assert.Equal(t, quota.Credits(3), credits)
+			assert.Equal(t, int64(3), requests)
 		})
 	}
 }
