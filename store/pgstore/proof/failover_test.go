@@ -130,7 +130,7 @@ func TestStandbyThatDoesNotAnswer(t *testing.T) {
 			cfg := pgstore.Config{Schema: "s" + w.driver, Timeout: patient}
 			checked := store(t, open(t, "postgres", primary.DSN()), cfg)
 			require.NoError(t, checked.Apply(ctx, []*quota.Op{charge("acme", "")}))
-			cfg.Timeout = time.Second
+			cfg.Timeout = 2 * time.Second
 			one, other := store(t, open(t, w.driver, primary.DSN()), cfg), store(t, open(t, w.driver, primary.DSN()), cfg)
 			require.NoError(t, one.Apply(ctx, []*quota.Op{charge("acme", "")}))
 			require.NoError(t, standby.Signal(syscall.SIGSTOP, true))

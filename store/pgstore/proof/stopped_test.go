@@ -15,6 +15,7 @@ import (
 	"github.com/keypurse/keypurse/internal/pgtest"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/store/pgstore"
 )
 
 // A server that stops, as a machine does whose disk or network hangs, keeps no
@@ -27,8 +28,9 @@ func TestStoppedServer(t *testing.T) {
 			pgtest.Need(t, err)
 			t.Cleanup(func() { require.NoError(t, server.Stop()) })
 			cfg := w.config("keypurse")
-			cfg.Timeout = time.Second
 			db := open(t, w.driver, server.DSN()+w.dsn)
+			require.NoError(t, pgstore.Migrate(ctx, db, cfg))
+			cfg.Timeout = 2 * time.Second
 			s := store(t, db, cfg)
 			f := newFleet(t, s)
 			l := newLoad(t, f, 4)
@@ -47,7 +49,7 @@ func TestStoppedServer(t *testing.T) {
 			for worker := range 16 {
 				wg.Go(func() {
 					for time.Since(stopped) < time.Duration(count(t, "KEYPURSE_STOPPED_SECONDS", 3))*time.Second {
-						within := time.Second // the Store's
+						within := cfg.Timeout
 						own, cancel := ctx, context.CancelFunc(func() {})
 						if worker%2 == 0 {
 							within = 200 * time.Millisecond
