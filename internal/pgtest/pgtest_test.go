@@ -91,3 +91,29 @@ func TestOrphan(t *testing.T) {
 		return os.IsNotExist(err) && syscall.Kill(pid, 0) != nil
 	}, 30*time.Second, 20*time.Millisecond)
 }
+
+// A schema that a subtest leaves comes to the next one as it was made.
+func TestSchemas(t *testing.T) {
+	dsn := DSN(t)
+	db, err := sql.Open("postgres", dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	made := 0
+	all := NewSchemas(t, dsn, func(schema string) error {
+		made++
+		_, err := db.Exec(fmt.Sprintf("CREATE SCHEMA %[1]s; CREATE TABLE %[1]s.a (n int); CREATE TABLE %[1]s.b (n int); INSERT INTO %[1]s.b VALUES (7)", schema))
+		return err
+	})
+	for range 3 {
+		t.Run("", func(t *testing.T) {
+			schema := all.Take(t)
+			var a, b int
+			require.NoError(t, db.QueryRow(fmt.Sprintf("SELECT (SELECT count(*) FROM %[1]s.a), (SELECT sum(n) FROM %[1]s.b)", schema)).Scan(&a, &b))
+			assert.Zero(t, a)
+			assert.Equal(t, 7, b)
+			_, err := db.Exec(fmt.Sprintf("INSERT INTO %[1]s.a VALUES (1); UPDATE %[1]s.b SET n = 8; INSERT INTO %[1]s.b VALUES (9)", schema))
+			require.NoError(t, err)
+		})
+	}
+	assert.Equal(t, 1, made)
+}

@@ -17,14 +17,6 @@ var ctx = context.Background()
 // patient is for suites that run beside each other under the race detector.
 const patient = 2 * time.Minute
 
-func openNew(t *testing.T, cfg Config) *Store {
-	t.Helper()
-	dsn, schema := pgtest.Schema(t)
-	cfg.Schema = schema
-	cfg.Timeout = patient
-	return openAt(t, dsn, cfg)
-}
-
 func openAt(t *testing.T, dsn string, cfg Config) *Store {
 	t.Helper()
 	s, err := Open(ctx, dsn, cfg)
@@ -33,18 +25,33 @@ func openAt(t *testing.T, dsn string, cfg Config) *Store {
 	return s
 }
 
+// suites are migrated schemas for subtests of t.
+func suites(t *testing.T) (dsn string, all *pgtest.Schemas) {
+	t.Helper()
+	dsn = pgtest.DSN(t)
+	return dsn, pgtest.NewSchemas(t, dsn, func(schema string) error {
+		s, err := Open(ctx, dsn, Config{Schema: schema, Timeout: patient})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	})
+}
+
 func TestStore(t *testing.T) {
 	t.Parallel()
-	pgtest.DSN(t)
-	storetest.Run(t, func(t *testing.T) store.Store { return openNew(t, Config{}) })
+	dsn, all := suites(t)
+	storetest.Run(t, func(t *testing.T) store.Store {
+		return openAt(t, dsn, Config{Schema: all.Take(t), Timeout: patient})
+	})
 }
 
 // Two Stores on one database, as two processes have them.
 func TestShared(t *testing.T) {
 	t.Parallel()
-	pgtest.DSN(t)
+	dsn, all := suites(t)
 	storetest.RunShared(t, func(t *testing.T) (one, other store.Store) {
-		dsn, schema := pgtest.Schema(t)
+		schema := all.Take(t)
 		return openAt(t, dsn, Config{Schema: schema, Timeout: patient}), openAt(t, dsn, Config{Schema: schema, Timeout: patient})
 	})
 }

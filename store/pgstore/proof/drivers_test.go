@@ -43,6 +43,9 @@ var pooled = []way{
 	{name: "pgx through PgBouncer", driver: "pgx", dsn: " default_query_exec_mode=exec", unprepared: true},
 }
 
+// whole says that the run may take long: see make proof.
+func whole() bool { return os.Getenv("KEYPURSE_PROOF_WHOLE") != "" }
+
 // count is n, or what the environment says for long runs.
 func count(t *testing.T, name string, n int) int {
 	t.Helper()
@@ -73,6 +76,15 @@ func store(t *testing.T, db *sql.DB, cfg pgstore.Config) *pgstore.Store {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
+}
+
+// suites are migrated schemas for subtests of t.
+func suites(t *testing.T, dsn string) *pgtest.Schemas {
+	t.Helper()
+	db := open(t, "postgres", dsn)
+	return pgtest.NewSchemas(t, dsn, func(schema string) error {
+		return pgstore.Migrate(ctx, db, pgstore.Config{Schema: schema, Timeout: patient})
+	})
 }
 
 func (w way) config(schema string) pgstore.Config {

@@ -26,20 +26,22 @@ func TestNewestPostgres(t *testing.T) {
 	pgtest.Need(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 	w := direct[0]
-	all := newSchemas(t, server.DSN())
-	t.Log(all.version(t))
+	all := suites(t, server.DSN())
+	var version string
+	require.NoError(t, open(t, w.driver, server.DSN()).QueryRow("SELECT version()").Scan(&version))
+	t.Log(version)
 	schema := map[string]string{}
 	storetest.RunPersistent(t, func(t *testing.T, dir string) kp.Store {
 		if schema[dir] == "" {
-			schema[dir] = all.take(t)
+			schema[dir] = all.Take(t)
 		}
 		return store(t, open(t, w.driver, server.DSN()), w.config(schema[dir]))
 	})
-	if os.Getenv("KEYPURSE_PROOF_WHOLE") == "" {
+	if !whole() {
 		return
 	}
 	storetest.RunShared(t, func(t *testing.T) (one, other kp.Store) {
-		schema := all.take(t)
+		schema := all.Take(t)
 		made := func() *pgstore.Store { return store(t, open(t, w.driver, server.DSN()), w.config(schema)) }
 		return made(), made()
 	})
