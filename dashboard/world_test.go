@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/keypurse/keypurse/dashboard"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -33,7 +34,12 @@ const setup = saccount.Actor("setup")
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{kit: newKit(t)}
+	return newWorldWith(t, dashboard.Config{})
+}
+
+func newWorldWith(t *testing.T, cfg dashboard.Config) *world {
+	t.Helper()
+	w := &world{kit: newKit(t, cfg)}
 	_, err := w.Service.CreateOrg(t.Context(), setup, saccount.OrgSpec{ID: "globex", Name: "Globex"})
 	require.NoError(t, err)
 	w.acme, w.globex = w.tenant("acme"), w.tenant("globex")
