@@ -18,7 +18,7 @@ type accountSpec struct {
 
 // rate is saccount.RateLimit.
 type rate struct {
-	PerSecond float64 `json:"per_second" doc:"requests a second, above 0, in each process by itself" schema:"exclusiveMinimum=0"`
+	PerSecond float64 `json:"per_second" doc:"requests a second, above 0, in each process by itself" schema:"minimum=0"`
 	Burst     int     `json:"burst,omitempty" doc:"requests at once; absent: those of a second" schema:"minimum=0"`
 }
 

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/keypurse/keypurse/internal/apiworld"
 )
 
 // Ids of another organization, wherever they stand, are answered with the
@@ -20,26 +22,26 @@ func TestIdsOfOtherOrganizations(t *testing.T) {
 		require.Equal(t, unknown.Body.String(), foreign.Body.String(), what)
 		require.Equal(t, unknown.Header(), foreign.Header(), what)
 	}
-	nobody := tenant{org: "nobody", account: "sa_0000000000000000", key: "0000000000000000", member: "nobody", manage: "0000000000000000"}
+	nobody := apiworld.Tenant{Org: "nobody", Account: "sa_0000000000000000", Key: "0000000000000000", Member: "nobody", Manage: "0000000000000000"}
 	for _, op := range w.operations() {
-		if !strings.Contains(op.path, "{org}") {
+		if !strings.Contains(op.Path, "{org}") {
 			continue
 		}
 		// Their organization in the path.
-		theirs, unknown := w.globex, nobody
+		theirs, unknown := w.Globex, nobody
 		foreign := w.send(admin, op, theirs)
-		require.Equal(t, 404, foreign.Code, op.id)
-		same(op.id, foreign, w.send(admin, op, unknown))
+		require.Equal(t, 404, foreign.Code, op.ID)
+		same(op.ID, foreign, w.send(admin, op, unknown))
 		// Ours, with their record, by us and by the host.
-		if strings.Contains(op.path, "{id}") {
-			theirs.org, unknown.org = "acme", "acme"
+		if strings.Contains(op.Path, "{id}") {
+			theirs.Org, unknown.Org = "acme", "acme"
 			for _, by := range []who{admin, staff} {
-				if strings.Contains(op.path, "members") {
+				if strings.Contains(op.Path, "members") {
 					continue // members of both are called ann
 				}
 				foreign := w.send(by, op, theirs)
-				require.Equal(t, 404, foreign.Code, op.id)
-				same(op.id, foreign, w.send(by, op, unknown))
+				require.Equal(t, 404, foreign.Code, op.ID)
+				same(op.ID, foreign, w.send(by, op, unknown))
 			}
 		}
 	}
@@ -53,14 +55,14 @@ func TestIdsOfOtherOrganizations(t *testing.T) {
 		return a
 	}
 	for _, path := range []string{"orgs/acme/usage?" + span + "&subject=", "orgs/acme/usage?each=true&" + span + "&subject=", "orgs/acme/usage/totals?" + span + "&subject="} {
-		for _, x := range [][2]string{{"account:" + w.globex.account, "account:" + nobody.account}, {"key:" + w.globex.key, "key:" + nobody.key}, {"org:globex", "org:nobody"}} {
+		for _, x := range [][2]string{{"account:" + w.Globex.Account, "account:" + nobody.Account}, {"key:" + w.Globex.Key, "key:" + nobody.Key}, {"org:globex", "org:nobody"}} {
 			same(path+x[0], strip(w.do(admin, "GET", path+x[0], ""), x[0]), strip(w.do(admin, "GET", path+x[1], ""), x[1]))
 		}
 	}
 	// In the body.
 	for _, x := range []struct{ path, foreign, unknown string }{
-		{"verify", `{"token":"` + w.globex.token + `"}`, `{"token":"` + strings.Replace(w.globex.token, w.globex.key, nobody.key, 1) + `"}`},
-		{"charge", `{"token":"` + w.globex.token + `","amount":"1","id":"x"}`, `{"token":"` + strings.Replace(w.globex.token, w.globex.key, nobody.key, 1) + `","amount":"1","id":"x"}`},
+		{"verify", `{"token":"` + w.Globex.Token + `"}`, `{"token":"` + strings.Replace(w.Globex.Token, w.Globex.Key, nobody.Key, 1) + `"}`},
+		{"charge", `{"token":"` + w.Globex.Token + `","amount":"1","id":"x"}`, `{"token":"` + strings.Replace(w.Globex.Token, w.Globex.Key, nobody.Key, 1) + `","amount":"1","id":"x"}`},
 		{"charge", `{"member":{"org":"globex","id":"ann"},"amount":"1"}`, `{"member":{"org":"nobody","id":"ann"},"amount":"1"}`},
 		{"reserve", `{"member":{"org":"globex","id":"ann"},"amount":"1","ttl_seconds":1}`, `{"member":{"org":"acme","id":"nobody"},"amount":"1","ttl_seconds":1}`},
 		{"orgs/acme/commit", `{"of":"globex-hold","amount":"1"}`, `{"of":"nobody-hold","amount":"1"}`},

@@ -52,14 +52,19 @@ func newKit(t *testing.T, cfg ...dashboard.Config) *kit {
 	if len(cfg) > 0 {
 		c = cfg[0]
 	}
+	return kitOf(t, saccounttest.New(t), c)
+}
+
+func kitOf(t *testing.T, h *saccounttest.Harness, c dashboard.Config) *kit {
+	t.Helper()
 	if c.Authorize == nil {
 		c.Authorize = authorize
 	}
-	k := &kit{Harness: saccounttest.New(t), t: t}
+	k := &kit{Harness: h, t: t}
 	c.Now = k.Now
-	h, err := dashboard.New(k.Service, c)
+	var err error
+	k.h, err = dashboard.New(k.Service, c)
 	require.NoError(t, err)
-	k.h = h
 	return k
 }
 

@@ -20,7 +20,7 @@ import (
 func TestIdempotencyKeys(t *testing.T) {
 	n := 0
 	for _, op := range newWorld(t).operations() {
-		if op.method != "POST" || op.id == "verify" {
+		if op.Method != "POST" || op.ID == "verify" {
 			continue
 		}
 		w := newWorld(t)
@@ -38,46 +38,46 @@ func TestIdempotencyKeys(t *testing.T) {
 			return w.do(viewer, "GET", "orgs/acme/status", "").ok(200)["limits"]
 		}
 		key := []string{"Idempotency-Key", `"once"`}
-		if op.id == "commit" || op.id == "release" || op.id == "renew" {
+		if op.ID == "commit" || op.ID == "release" || op.ID == "renew" {
 			key = nil // the reservation's id is enough
 		}
-		first := w.send(staff, op, w.acme, key...)
-		require.Less(t, first.Code, 300, "%s: %s", op.id, first.Body)
+		first := w.send(staff, op, w.Acme, key...)
+		require.Less(t, first.Code, 300, "%s: %s", op.ID, first.Body)
 		changes, credits := count(), spent()
 		body, one := first.object(), ""
 		for range 3 {
-			again := w.send(staff, op, w.acme, key...)
-			require.Equal(t, first.Code, again.Code, "%s: %s", op.id, again.Body)
+			again := w.send(staff, op, w.Acme, key...)
+			require.Equal(t, first.Code, again.Code, "%s: %s", op.ID, again.Body)
 			got := again.object()
 			if one = again.Header().Get("Idempotency-Replayed"); one != "" {
-				assert.Equal(t, "true", one, op.id)
+				assert.Equal(t, "true", one, op.ID)
 				if body["token"] != nil {
-					assert.NotContains(t, again.Body.String(), body["token"], op.id)
-					assert.Contains(t, got["notice"], "shown by the first answer", op.id)
+					assert.NotContains(t, again.Body.String(), body["token"], op.ID)
+					assert.Contains(t, got["notice"], "shown by the first answer", op.ID)
 				}
-				assert.Equal(t, body["id"], got["id"], op.id)
-				assert.Equal(t, first.Header().Get("ETag"), again.Header().Get("ETag"), op.id)
-			} else if op.id == "charge" || op.id == "reserve" || op.id == "refund" || op.id == "commit" || op.id == "release" {
-				assert.Equal(t, true, got["replayed"], op.id)
-				assert.Equal(t, body["id"], got["id"], op.id)
+				assert.Equal(t, body["id"], got["id"], op.ID)
+				assert.Equal(t, first.Header().Get("ETag"), again.Header().Get("ETag"), op.ID)
+			} else if op.ID == "charge" || op.ID == "reserve" || op.ID == "refund" || op.ID == "commit" || op.ID == "release" {
+				assert.Equal(t, true, got["replayed"], op.ID)
+				assert.Equal(t, body["id"], got["id"], op.ID)
 			} else {
-				assert.Equal(t, "renew", op.id)
+				assert.Equal(t, "renew", op.ID)
 			}
 		}
-		assert.Equal(t, changes, count(), op.id)
-		assert.Equal(t, credits, spent(), op.id)
+		assert.Equal(t, changes, count(), op.ID)
+		assert.Equal(t, credits, spent(), op.ID)
 		n++
-		if key == nil || op.id == "reserve" || op.id == "charge" || op.id == "refund" {
+		if key == nil || op.ID == "reserve" || op.ID == "charge" || op.ID == "refund" {
 			continue
 		}
 		// Somebody else's is another, and something else under it is refused.
-		w2 := w.send("admin *", operation{op.method, op.path, op.id}, w.acme, "Idempotency-Key", "another")
-		require.NotEqual(t, "true", w2.Header().Get("Idempotency-Replayed"), op.id)
-		path, _ := w.request(op, w.acme)
+		w2 := w.send("admin *", op, w.Acme, "Idempotency-Key", "another")
+		require.NotEqual(t, "true", w2.Header().Get("Idempotency-Replayed"), op.ID)
+		path, _ := w.Request(op, w.Acme)
 		other := w.do(staff, "POST", path, `{"name":"Something else"}`, key...)
 		if other.Code != 415 {
-			assert.Equal(t, 422, other.Code, "%s: %s", op.id, other.Body)
-			assert.Equal(t, "id_conflict", other.code(), op.id)
+			assert.Equal(t, 422, other.Code, "%s: %s", op.ID, other.Body)
+			assert.Equal(t, "id_conflict", other.code(), op.ID)
 		}
 	}
 	t.Logf("%d operations", n)

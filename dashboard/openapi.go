@@ -34,12 +34,12 @@ func document(routes []*route) json.RawMessage {
 				"Amounts of credits are decimal strings, times are RFC 3339 in UTC. Unknown fields are refused.",
 		},
 		"servers":  []any{map[string]any{"url": "."}},
-		"security": []any{map[string]any{"managementKey": []string{}}, map[string]any{}},
+		"security": []any{map[string]any{"bearer": []string{}}, map[string]any{}},
 		"paths":    paths,
 		"components": map[string]any{
 			"schemas": s,
 			"securitySchemes": map[string]any{
-				"managementKey": map[string]any{"type": "http", "scheme": "bearer", "description": "A management key. Whoever the host's own login knows needs none."},
+				"bearer": map[string]any{"type": "http", "scheme": "bearer", "description": "A management key. Whoever the host's own login knows needs none."},
 			},
 			"responses": map[string]any{
 				"Problem": map[string]any{
@@ -111,9 +111,7 @@ func (r *route) requestBody(s schemas) map[string]any {
 	media, schema := typeJSON, map[string]any(nil)
 	if r.method == http.MethodPatch {
 		media = typePatch
-		name := schemaName(t) + "Patch"
-		s[name] = s.object(t, true)
-		schema = map[string]any{"$ref": "#/components/schemas/" + name}
+		schema = s.patchOf(t)
 	} else {
 		schema = s.of(t)
 	}

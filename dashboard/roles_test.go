@@ -55,52 +55,52 @@ func TestWhoMayDoWhat(t *testing.T) {
 	require.Len(t, ops, len(need)+len(needOfHost), "each operation has its role in the test")
 	allowed, refused, foreign := 0, 0, 0
 	for _, op := range ops {
-		least, ofHost := need[op.id], false
-		if r, ok := needOfHost[op.id]; ok {
+		least, ofHost := need[op.ID], false
+		if r, ok := needOfHost[op.ID]; ok {
 			least, ofHost = r, true
 		}
-		require.NotEmpty(t, least, op.id)
+		require.NotEmpty(t, least, op.ID)
 		for _, role := range ranks {
 			for _, home := range []string{"acme", "globex", "*"} {
 				w := newWorld(t)
 				by := who(role + " " + home)
-				a := w.send(by, op, w.acme)
-				mine := home == "acme" || home == "*" || !strings.Contains(op.path, "{org}")
+				a := w.send(by, op, w.Acme)
+				mine := home == "acme" || home == "*" || !strings.Contains(op.Path, "{org}")
 				switch {
 				case !mine:
 					foreign++
-					assert.Equal(t, 404, a.Code, "%s by %s: %s", op.id, by, a.Body)
+					assert.Equal(t, 404, a.Code, "%s by %s: %s", op.ID, by, a.Body)
 				case rank(role) < rank(least) || ofHost && home != "*":
 					refused++
-					assert.Equal(t, 403, a.Code, "%s by %s: %s", op.id, by, a.Body)
-				case strings.Contains(op.id, "HostManagementKey") && role != "admin" && op.method != "GET" && op.id != "createHostManagementKey":
+					assert.Equal(t, 403, a.Code, "%s by %s: %s", op.ID, by, a.Body)
+				case strings.Contains(op.ID, "HostManagementKey") && role != "admin" && op.Method != "GET" && op.ID != "createHostManagementKey":
 					refused++ // the key in the world has the role admin, which is above theirs
-					assert.Equal(t, 403, a.Code, "%s by %s: %s", op.id, by, a.Body)
+					assert.Equal(t, 403, a.Code, "%s by %s: %s", op.ID, by, a.Body)
 				default:
 					allowed++
-					assert.Less(t, a.Code, 300, "%s by %s: %s", op.id, by, a.Body)
+					assert.Less(t, a.Code, 300, "%s by %s: %s", op.ID, by, a.Body)
 				}
 			}
 		}
 		w := newWorld(t)
-		assert.Equal(t, 401, w.send("", op, w.acme).Code, op.id)
-		assert.Equal(t, 403, w.send("root acme", op, w.acme).Code, op.id)
+		assert.Equal(t, 401, w.send("", op, w.Acme).Code, op.ID)
+		assert.Equal(t, 403, w.send("root acme", op, w.Acme).Code, op.ID)
 		// The same by a management key.
 		for _, x := range []struct {
 			token string
 			rank  int
 			host  bool
-		}{{w.acme.manageToken, 1, false}, {w.hostToken, 2, true}} {
+		}{{w.Acme.ManageToken, 1, false}, {w.HostToken, 2, true}} {
 			w := newWorld(t)
-			token := w.acme.manageToken
+			token := w.Acme.ManageToken
 			if x.host {
-				token = w.hostToken
+				token = w.HostToken
 			}
-			a := w.send("", op, w.acme, "Authorization", "Bearer "+token)
+			a := w.send("", op, w.Acme, "Authorization", "Bearer "+token)
 			if x.rank < rank(least) || ofHost && !x.host {
-				assert.Equal(t, 403, a.Code, "%s: %s", op.id, a.Body)
+				assert.Equal(t, 403, a.Code, "%s: %s", op.ID, a.Body)
 			} else {
-				assert.Less(t, a.Code, 300, "%s: %s", op.id, a.Body)
+				assert.Less(t, a.Code, 300, "%s: %s", op.ID, a.Body)
 			}
 		}
 	}

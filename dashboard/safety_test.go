@@ -92,21 +92,21 @@ func TestOtherSites(t *testing.T) {
 		cfg := dashboard.Config{TrustedOrigins: []string{"https://console.example.com"}}
 		w := newWorldWith(t, cfg)
 		for _, op := range ops {
-			if row.ok && op.method != "GET" {
+			if row.ok && op.Method != "GET" {
 				w = newWorldWith(t, cfg)
 			}
-			a := w.send(staff, op, w.acme, row.headers...)
+			a := w.send(staff, op, w.Acme, row.headers...)
 			n++
 			switch {
-			case op.method == "GET":
-				require.Less(t, a.Code, 400, "%s with %v: %s", op.id, row.headers, a.Body)
+			case op.Method == "GET":
+				require.Less(t, a.Code, 400, "%s with %v: %s", op.ID, row.headers, a.Body)
 			case !row.ok:
-				require.Equal(t, 403, a.Code, "%s with %v", op.id, row.headers)
+				require.Equal(t, 403, a.Code, "%s with %v", op.ID, row.headers)
 				require.Equal(t, "cross_origin", a.code())
 			default:
-				require.Less(t, a.Code, 300, "%s with %v: %s", op.id, row.headers, a.Body)
+				require.Less(t, a.Code, 300, "%s with %v: %s", op.ID, row.headers, a.Body)
 			}
-			if row.ok && op.method != "GET" {
+			if row.ok && op.Method != "GET" {
 				w = newWorldWith(t, cfg)
 			}
 		}
@@ -126,10 +126,10 @@ func TestHeaders(t *testing.T) {
 	w := newWorld(t)
 	answers := map[string]answer{
 		"unknown path": w.raw(staff, "GET", "/", ""), "no caller": w.do("", "GET", "orgs", ""), "method": w.do(staff, "PUT", "orgs", ""),
-		"bad body": w.do(staff, "POST", "orgs", "{"), "service account": w.do(staff, "GET", "orgs", "", "X-API-Key", w.acme.token),
+		"bad body": w.do(staff, "POST", "orgs", "{"), "service account": w.do(staff, "GET", "orgs", "", "X-API-Key", w.Acme.Token),
 	}
 	for _, op := range w.operations() {
-		answers[op.id] = w.send(staff, op, w.acme)
+		answers[op.ID] = w.send(staff, op, w.Acme)
 	}
 	for name, a := range answers {
 		for h, want := range map[string]string{
@@ -174,13 +174,13 @@ func TestReadingChangesNothing(t *testing.T) {
 	}
 	before, n := state(), 0
 	for _, op := range w.operations() {
-		if op.method != "GET" {
+		if op.Method != "GET" {
 			continue
 		}
 		for _, method := range []string{"GET", "HEAD"} {
-			path, _ := w.request(op, w.acme)
+			path, _ := w.Request(op, w.Acme)
 			a := w.do(staff, method, path, "")
-			require.Equal(t, 200, a.Code, op.id)
+			require.Equal(t, 200, a.Code, op.ID)
 			if method == "HEAD" {
 				assert.Zero(t, a.Body.Len())
 				assert.NotEmpty(t, a.Header().Get("Content-Length"))
@@ -195,12 +195,12 @@ func TestReadingChangesNothing(t *testing.T) {
 func TestReadOnly(t *testing.T) {
 	w := newWorldWith(t, dashboard.Config{ReadOnly: true})
 	for _, op := range w.operations() {
-		a := w.send(staff, op, w.acme)
-		if op.method == "GET" {
-			assert.Equal(t, 200, a.Code, op.id)
+		a := w.send(staff, op, w.Acme)
+		if op.Method == "GET" {
+			assert.Equal(t, 200, a.Code, op.ID)
 		} else {
-			assert.Equal(t, 403, a.Code, op.id)
-			assert.Equal(t, "read_only", a.code(), op.id)
+			assert.Equal(t, 403, a.Code, op.ID)
+			assert.Equal(t, "read_only", a.code(), op.ID)
 		}
 	}
 }

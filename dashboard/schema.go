@@ -76,13 +76,38 @@ func (s schemas) ref(t reflect.Type) map[string]any {
 	return ref
 }
 
+// patchOf describes a type as a merge patch has it: what lies in it is merged too.
+func (s schemas) patchOf(t reflect.Type) map[string]any {
+	if _, ok := formats[t]; ok {
+		return s.of(t)
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return s.patchOf(t.Elem())
+	case reflect.Map:
+		return map[string]any{"type": "object", "additionalProperties": nullable(s.patchOf(t.Elem()))}
+	case reflect.Struct:
+		name := schemaName(t) + "Patch"
+		if _, ok := s[name]; !ok {
+			s[name] = nil // it may hold itself
+			s[name] = s.object(t, true)
+		}
+		return map[string]any{"$ref": "#/components/schemas/" + name}
+	}
+	return s.of(t)
+}
+
 // object describes the fields of a struct. In a merge patch every field may be
 // left out, and those that may be cleared may be null.
 func (s schemas) object(t reflect.Type, patch bool) map[string]any {
 	properties, required := map[string]any{}, []string{}
 	for _, f := range fieldsOf(t) {
 		p := map[string]any{}
-		for k, v := range s.of(f.typ) {
+		of := s.of
+		if patch {
+			of = s.patchOf
+		}
+		for k, v := range of(f.typ) {
 			p[k] = v
 		}
 		for _, kv := range strings.Fields(f.schema) {
@@ -111,17 +136,9 @@ func (s schemas) object(t reflect.Type, patch bool) map[string]any {
 	return out
 }
 
-// nullable is a schema that null fits too. What is named by reference is
-// merged field by field, so it stands there in full.
+// nullable is a schema that null fits too, in the one form that every
+// generator reads.
 func nullable(p map[string]any) map[string]any {
-	if typ, ok := p["type"].(string); ok {
-		q := map[string]any{}
-		for k, v := range p {
-			q[k] = v
-		}
-		q["type"] = []string{typ, "null"}
-		return q
-	}
 	return map[string]any{"oneOf": []any{p, map[string]any{"type": "null"}}}
 }
 

@@ -72,7 +72,7 @@ type charge struct {
 
 type reservation struct {
 	charge
-	TTL float64 `json:"ttl_seconds" doc:"how long the hold lives, up to 31 days" schema:"exclusiveMinimum=0"`
+	TTL float64 `json:"ttl_seconds" doc:"how long the hold lives, up to 31 days" schema:"minimum=0"`
 }
 
 type decision struct {
@@ -265,7 +265,7 @@ type commit struct {
 
 type renewal struct {
 	settlement
-	TTL float64 `json:"ttl_seconds" doc:"from now; never earlier than it would end" schema:"exclusiveMinimum=0"`
+	TTL float64 `json:"ttl_seconds" doc:"from now; never earlier than it would end" schema:"minimum=0"`
 }
 
 type refund struct {
