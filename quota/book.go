@@ -206,7 +206,7 @@ type memo struct {
 	// they are few, as they nearly always are; else all are in more.
 	few  [2]atomic.Pointer[Row]
 	more *[]*Row
-	home atomic.Pointer[Home]
+	desk atomic.Pointer[Desk]
 	lane atomic.Pointer[lane] // of the Ledger that leases
 }
 

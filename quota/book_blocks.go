@@ -104,7 +104,7 @@ func (b *Book) lease(op *Op) error {
 				break
 			}
 			bound := res.Figures[n].Max
-			b.watch(op, r, &l.Limits[j], bound, l.Subject)
+			b.watch(r, &l.Limits[j], bound, l.Subject, op.At)
 			res.Figures[n] = r.figureOf(bound)
 			n++
 		}
@@ -215,7 +215,7 @@ func (b *Book) spendBlock(op *Op, r *Receipt, t *targets, spent Credits, request
 			spend(row, !e.Soft)
 			row.requests = 0 // as of a commit
 			if !replaced(row, t.later) {
-				b.watch(op, row, e, row.max, r.Levels[i].Subject)
+				b.watch(row, e, row.max, r.Levels[i].Subject, op.At)
 			}
 			row.requests = 0
 		}

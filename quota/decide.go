@@ -123,69 +123,103 @@ func (b *Book) admit(op *Op) error {
 		res.Outcome = Full
 		return nil
 	}
-	var at [MaxLevels]counters
-	n, overflow := 0, false
-	for i, l := range op.Levels {
-		f := &at[i]
-		if err := b.find(l, f); err != nil {
-			return err
-		}
-		for j := range l.Limits {
-			e, r := &l.Limits[j], f.at(j)
-			bound := r.bound(e)
-			if op.Amount > room(bound, r.used, r.overage, r.held) || r.above(bound) {
-				if !e.Soft {
-					res.Refused |= 1 << n
-				} else if r.overflows(op.Amount) {
-					overflow = true
-				}
-			}
-			res.Figures = append(res.Figures, Figure{Max: bound, Used: r.used, Held: r.held, Overage: r.overage})
-			n++
-		}
-		if f.at(len(l.Limits)).overflows(op.Amount) {
-			overflow = true
-		}
+	v, figures, err := b.take(op.Levels, op.Amount, op.Verb, op.At, res.Figures)
+	if err != nil {
+		return err
 	}
-	switch {
-	case res.Refused != 0:
-		res.Outcome = Refused
-		return nil
-	case overflow:
-		res.Outcome = Overflow
-		return nil
-	}
-	for i, l := range op.Levels { // whatever can fail comes before the first change
-		if err := b.keep(l, &at[i]); err != nil {
-			return err
-		}
-	}
-	n = 0
-	for i, l := range op.Levels {
-		for j := range len(l.Limits) + 1 {
-			r := at[i].at(j)
-			b.touch(r)
-			if op.Verb == VerbReserve {
-				r.held += op.Amount
-			} else {
-				r.used += op.Amount
-			}
-			if j == len(l.Limits) {
-				r.requests++
-				break
-			}
-			bound := res.Figures[n].Max
-			b.watch(op, r, &l.Limits[j], bound, l.Subject)
-			res.Figures[n] = Figure{Max: bound, Used: r.used, Held: r.held, Overage: r.overage}
-			n++
-		}
-	}
-	res.Outcome = Applied
-	if op.ID != "" {
+	res.Outcome, res.Refused, res.Figures = v.outcome, v.refused, figures
+	if v.outcome == Applied && op.ID != "" {
 		b.remember(op)
 	}
 	return nil
 }
+
+// verdict is what take decided: Applied, Refused or Overflow.
+type verdict struct {
+	outcome Outcome
+	refused uint64 // as Result.Refused
+}
+
+// take decides whether an amount may be spent, or held, on all of the levels,
+// and does it: on all or, where it may not, on none. It appends the state of
+// every limit to figures: as it left them or as it found them. This is the one
+// place where anything is admitted.
+func (b *Book) take(levels []*Level, amount Credits, verb Verb, now int64, figures []Figure) (v verdict, _ []Figure, err error) {
+	var at [MaxLevels]counters
+	n, overflow, fresh := 0, false, false
+	for i, l := range levels {
+		f := &at[i]
+		if !l.memo().finds(b, l, f) {
+			fresh = true
+			if err := b.find(l, f); err != nil {
+				return v, figures, err
+			}
+		}
+		for j := range l.Limits {
+			e, r := &l.Limits[j], f.at(j)
+			bound, spent := r.bound(e), r.spent()
+			// what stands above its bound admits not even nothing
+			if amount > bound-spent {
+				if !e.Soft {
+					v.refused |= 1 << n
+				} else if amount > MaxCredits-spent {
+					overflow = true
+				}
+			}
+			figures = append(figures, Figure{Max: bound, Used: r.used, Held: r.held, Overage: r.overage})
+			n++
+		}
+		if amount > MaxCredits-f.at(len(l.Limits)).spent() {
+			overflow = true
+		}
+	}
+	switch {
+	case v.refused != 0:
+		v.outcome = Refused
+		return v, figures, nil
+	case overflow:
+		v.outcome = Overflow
+		return v, figures, nil
+	}
+	if fresh {
+		for i, l := range levels { // whatever can fail comes before the first change
+			if err := b.keep(l, &at[i]); err != nil {
+				return v, figures, err
+			}
+		}
+	}
+	var used, held Credits
+	if verb == VerbCharge {
+		used = amount
+	} else {
+		held = amount
+	}
+	n = 0
+	for i, l := range levels {
+		f := &at[i]
+		for j := range l.Limits {
+			r, g := f.at(j), &figures[n]
+			b.touch(r)
+			r.used += used
+			r.held += held
+			g.Used, g.Held = r.used, r.held
+			if !r.quiet(g.Max) {
+				b.watch(r, &l.Limits[j], g.Max, l.Subject, now)
+			}
+			n++
+		}
+		r := f.at(len(l.Limits))
+		b.touch(r)
+		r.used += used
+		r.held += held
+		r.requests++
+	}
+	v.outcome = Applied
+	return v, figures, nil
+}
+
+// spent is all that the counter stands at, held included.
+func (r *Row) spent() Credits { return satAdd(satAdd(r.used, r.overage), r.held) }
 
 // above reports whether the counter already stands over bound, where not even
 // an amount of zero is admitted.
@@ -217,11 +251,16 @@ func (b *Book) remember(op *Op) {
 	op.Result.Receipt = r
 }
 
+// quiet reports whether no threshold of bound can have been passed since the
+// hint was computed.
+func (r *Row) quiet(bound Credits) bool {
+	return bound == r.max && r.overage == 0 && r.used < Credits(r.requests)
+}
+
 // watch puts up an alert for every threshold that the counter has passed and
 // that has not alerted in this window.
-func (b *Book) watch(op *Op, r *Row, e *Entry, bound Credits, s Subject) {
-	spent := r.used + r.overage
-	if bound == r.max && spent < Credits(r.requests) && r.overage == 0 {
+func (b *Book) watch(r *Row, e *Entry, bound Credits, s Subject, now int64) {
+	if r.quiet(bound) {
 		return
 	}
 	r.max = bound
@@ -243,7 +282,7 @@ func (b *Book) watch(op *Op, r *Row, e *Entry, bound Credits, s Subject) {
 		r.mark(append(slices.Clone(marks), m))
 		b.alerts = append(b.alerts, Alert{
 			Org: b.org, Subject: s, Limit: e.Limit, Start: e.Start, End: e.End, Threshold: t,
-			Max: bound, Used: r.used, Overage: r.overage, At: op.At,
+			Max: bound, Used: r.used, Overage: r.overage, At: now,
 		})
 	}
 	r.requests = int64(next)

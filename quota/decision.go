@@ -95,6 +95,14 @@ func (d *Decision) Remaining() (least Credits, ok bool) {
 	return least, ok
 }
 
+// show notes whose limits these are.
+func (d *Decision) show(levels []*Level) {
+	d.depth = uint8(len(levels))
+	for i, l := range levels {
+		d.levels[i] = shown{l.purse, l.win}
+	}
+}
+
 func (d *Decision) figure(i int) Figure {
 	if d.more != nil {
 		return d.more[i]

@@ -168,7 +168,7 @@ func (l *leases) charge(ctx context.Context, c *Chain, amount Credits, at int64,
 		return false
 	}
 	now := l.now()
-	n.grab()
+	spin(&n.mu)
 	if n.b.spend(c, amount, at, now, d) {
 		n.mu.Unlock()
 		return true
@@ -255,21 +255,6 @@ func (b *lease) tell(amount Credits, d *Decision) {
 		f.Held = max(0, f.Held-b.since)
 		into[i] = f
 	}
-}
-
-// spins is how often grab looks again before it waits: about as long as a few
-// charges take.
-const spins = 200
-
-// grab locks mu. A charge holds it for far less than it costs to put a
-// goroutine to sleep and wake it, so it looks a few times first.
-func (n *lane) grab() {
-	for range spins {
-		if n.mu.TryLock() {
-			return
-		}
-	}
-	n.mu.Lock()
 }
 
 // lock takes sending, for as long as ctx lasts.

@@ -48,7 +48,7 @@ type LedgerConfig struct {
 // goroutine while nobody waits.
 type Ledger struct {
 	store  Store
-	direct bool
+	direct Direct // nil: callers are gathered
 	keep   int64
 	group  *group
 	counts *refusals
@@ -74,7 +74,7 @@ func NewLedger(s Store, cfg LedgerConfig) (*Ledger, error) {
 		return nil, fmt.Errorf("quota: %w ledger: %d callers may wait; give at least 1", ErrInvalid, cfg.Waiting)
 	}
 	l := &Ledger{store: s, keep: int64(cfg.Keep / time.Microsecond)}
-	_, l.direct = s.(Direct)
+	l.direct, _ = s.(Direct)
 	l.counts = newRefusals(l.write)
 	l.group = newGroup(s, cfg.Waiting, l.counts.take)
 	if cfg.Leases {
@@ -234,6 +234,11 @@ func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, 
 			return nil
 		}
 	}
+	if l.direct != nil && l.leases == nil && verb == VerbCharge && id == "" {
+		if done, err := l.atDesk(ctx, src, d, amount, at); done {
+			return err
+		}
+	}
 	c := newCall()
 	o := &c.op
 	o.Verb, o.ID, o.Amount, o.TTL, o.At, o.Keep = verb, id, amount, ttl, at, at+l.keep+ttl
@@ -271,11 +276,15 @@ func (l *Ledger) admit(ctx context.Context, src Source, d *Decision, verb Verb, 
 		return err
 	}
 	c.free()
+	return errMoved(verb)
+}
+
+func errMoved(verb Verb) error {
 	return fmt.Errorf("quota: %s: %w: the records changed %d times while it was decided", verb, ErrBusy, maxStale)
 }
 
 func (l *Ledger) do(ctx context.Context, c *call) (kept bool, err error) {
-	if !l.direct {
+	if l.direct == nil {
 		return l.group.do(ctx, c)
 	}
 	if l.closed.Load() {
@@ -302,10 +311,7 @@ func (l *Ledger) decide(d *Decision, o *Op) error {
 	default:
 		return o.err()
 	}
-	d.depth = uint8(len(o.Levels))
-	for i, l := range o.Levels {
-		d.levels[i] = shown{l.purse, l.win}
-	}
+	d.show(o.Levels)
 	d.take(res.Figures)
 	return nil
 }
@@ -323,7 +329,7 @@ func (o *Op) err() error {
 	case Excess:
 		e = fmt.Errorf("%w: %s credits of %q", ErrExcess, o.Amount, o.named())
 	case Overflow:
-		e = fmt.Errorf("%w: %s more credits on one counter", ErrOverflow, o.Amount)
+		e = overflown(o.Amount)
 	case Full:
 		e = fmt.Errorf("%w: %d reservations are open in this organization", ErrBusy, MaxHolds)
 	case Stale:
@@ -334,6 +340,10 @@ func (o *Op) err() error {
 		}
 	}
 	return fmt.Errorf("quota: %s: %w", o.Verb, e)
+}
+
+func overflown(amount Credits) error {
+	return fmt.Errorf("%w: %s more credits on one counter", ErrOverflow, amount)
 }
 
 func (o *Op) named() string {

@@ -85,28 +85,6 @@ func (l *Level) memo() *memo {
 	return &l.purse.memo
 }
 
-// Home is what a backend keeps with a caller, so as not to look it up again:
-// its own place for the organization. Embed it in that.
-type Home struct{ Of any }
-
-// Home is what SetHome left with the caller; nil where nothing was.
-func (op *Op) Home() any {
-	if len(op.Levels) == 0 || op.Levels[0].purse == nil {
-		return nil
-	}
-	if h := op.Levels[0].purse.memo.home.Load(); h != nil {
-		return h.Of
-	}
-	return nil
-}
-
-// SetHome leaves h for the next Op of the same caller. Safe for concurrent use.
-func (op *Op) SetHome(h *Home) {
-	if len(op.Levels) > 0 && op.Levels[0].purse != nil {
-		op.Levels[0].purse.memo.home.Store(h)
-	}
-}
-
 // Op is one operation on bounded counters: it applies wholly or not at all.
 // The store sets Result.
 type Op struct {

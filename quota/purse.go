@@ -159,20 +159,31 @@ type levels struct {
 
 // of fills l with the Levels of the chain.
 func (l *levels) of(c *Chain, at int64) ([]*Level, error) {
-	if len(c.Purses) == 0 || len(c.Purses) > MaxLevels {
-		return nil, fmt.Errorf("%w chain: %d purses, want 1 to %d", ErrInvalid, len(c.Purses), MaxLevels)
+	if err := c.fill(&l.all, at); err != nil {
+		return nil, err
 	}
-	if at < 0 || at > math.MaxInt64/4 {
-		return nil, fmt.Errorf("%w time: outside the calendar", ErrInvalid)
-	}
-	bucket := BucketStart(at)
-	for i, p := range c.Purses {
-		if err := p.levelInto(&l.all[i], at, bucket); err != nil {
-			return nil, err
-		}
+	for i := range c.Purses {
 		l.ptr[i] = &l.all[i]
 	}
 	return l.ptr[:len(c.Purses)], nil
+}
+
+// fill makes the Levels of the chain. It keeps nothing of into, so that this
+// may lie on the stack.
+func (c *Chain) fill(into *[MaxLevels]Level, at int64) error {
+	if len(c.Purses) == 0 || len(c.Purses) > MaxLevels {
+		return fmt.Errorf("%w chain: %d purses, want 1 to %d", ErrInvalid, len(c.Purses), MaxLevels)
+	}
+	if at < 0 || at > math.MaxInt64/4 {
+		return fmt.Errorf("%w time: outside the calendar", ErrInvalid)
+	}
+	bucket := BucketStart(at)
+	for i, p := range c.Purses {
+		if err := p.levelInto(&into[i], at, bucket); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Chain makes a Chain its own Source, for one that is known as it stands. A

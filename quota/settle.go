@@ -97,7 +97,7 @@ func (b *Book) commit(op *Op) error {
 			spend(row, !e.Soft)
 			row.requests = 0 // the hint of other thresholds may be higher than these
 			if !replaced(row, t.later) {
-				b.watch(op, row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject)
+				b.watch(row, &r.Levels[i].Limits[j], row.max, r.Levels[i].Subject, op.At)
 			}
 			row.requests = 0 // and these may not be the limit's any more
 		}

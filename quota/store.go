@@ -28,9 +28,12 @@ type Store interface {
 
 // Direct is implemented by a Store whose Apply waits for nothing, such as one
 // in memory: the Ledger then calls it for each caller alone instead of
-// gathering callers into batches.
+// gathering callers into batches, and decides the plainest charges at the
+// Store's Desks itself.
 type Direct interface {
 	Store
-	// ApplyDirect says so; it is never called.
-	ApplyDirect()
+	// Desk is where an organization's Ops are decided. outer is the Store that
+	// is asked for: where that is another one around this, whose Apply must not
+	// be passed over, there is no Desk: nil.
+	Desk(outer Store, org string) *Desk
 }

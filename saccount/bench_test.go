@@ -14,7 +14,7 @@ import (
 )
 
 // fleet is a Service with many keys, for benchmarks.
-func fleet(b *testing.B, keys int) (*saccount.Service, []string) {
+func fleet(b testing.TB, keys int) (*saccount.Service, []string) {
 	b.Helper()
 	svc, err := saccount.New(memstore.New(), saccount.Config{Peppers: []apikey.Pepper{{ID: "p1", Key: []byte("an example pepper, 32 bytes long!")}}})
 	require.NoError(b, err)
@@ -40,6 +40,23 @@ func fleet(b *testing.B, keys int) (*saccount.Service, []string) {
 		require.NoError(b, err)
 	}
 	return svc, tokens
+}
+
+// A key that is known is let in and charged without an allocation: what a
+// charge needs lies on the stack.
+func TestAllocations(t *testing.T) {
+	svc, tokens := fleet(t, 1)
+	defer func() { require.NoError(t, svc.Close()) }()
+	ctx := t.Context()
+	n := testing.AllocsPerRun(1000, func() {
+		_, d, err := svc.AuthenticateAndCharge(ctx, tokens[0], nil, saccount.Charge{Amount: 1})
+		if err != nil || !d.Allowed {
+			t.Error(err)
+		}
+	})
+	if !raceDetector {
+		require.Zero(t, n)
+	}
 }
 
 func BenchmarkAuthenticate(b *testing.B) {
@@ -92,4 +109,23 @@ func BenchmarkAuthenticateAndCharge(b *testing.B) {
 			}
 		})
 	})
+}
+
+// The short way of both, as the middleware takes it.
+func BenchmarkAuthenticateAndChargeAtOnce(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			svc, tokens := fleet(b, n)
+			ctx := b.Context()
+			b.ReportAllocs()
+			x := uint64(1)
+			for b.Loop() {
+				x = x*6364136223846793005 + 1442695040888963407
+				_, d, err := svc.AuthenticateAndCharge(ctx, tokens[x>>33%uint64(n)], nil, saccount.Charge{Amount: 1})
+				if err != nil || !d.Allowed {
+					b.Fatal(err, d.Err())
+				}
+			}
+		})
+	}
 }

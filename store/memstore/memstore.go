@@ -33,11 +33,8 @@ type Store struct {
 }
 
 type org struct {
-	mu    sync.Mutex
-	store *Store
+	quota.Desk
 	id    string
-	home  quota.Home
-	book  *quota.Book
 	kinds [saccount.KindRequest + 1]table
 	uses  map[string]saccount.Use
 	audit []saccount.Entry
@@ -46,8 +43,13 @@ type org struct {
 // New makes an empty Store.
 func New() *Store { return &Store{} }
 
-// ApplyDirect says that Apply waits for nothing: see quota.Direct.
-func (s *Store) ApplyDirect() {}
+// Desk implements quota.Direct.
+func (s *Store) Desk(outer quota.Store, id string) *quota.Desk {
+	if outer != quota.Store(s) {
+		return nil
+	}
+	return &s.org(id).Desk
+}
 
 // Close makes every later call fail with saccount.ErrClosed. Idempotent.
 func (s *Store) Close() error {
@@ -70,25 +72,10 @@ func (s *Store) org(id string) *org {
 	if o, ok := s.orgs.Load(id); ok {
 		return o.(*org)
 	}
-	made := &org{store: s, id: id, book: quota.NewBook(id, nil), uses: map[string]saccount.Use{}}
-	made.home.Of = made
+	made := &org{id: id, uses: map[string]saccount.Use{}}
+	made.Desk = quota.Desk{Store: s, Closed: &s.closed, Post: s.post, Book: quota.NewBook(id, nil)}
 	o, _ := s.orgs.LoadOrStore(id, made)
 	return o.(*org)
-}
-
-// spins is how often lock looks again before it waits: about as long as a few
-// charges take.
-const spins = 400
-
-// lock takes the organization's lock. A charge holds it for far less than it
-// costs to put a goroutine to sleep and wake it, so it looks a few times first.
-func (o *org) lock() {
-	for range spins {
-		if o.mu.TryLock() {
-			return
-		}
-	}
-	o.mu.Lock()
 }
 
 // known is org, without making one.
@@ -105,25 +92,16 @@ func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
 		return err
 	}
 	for _, op := range ops {
-		o, ok := op.Home().(*org)
-		if !ok || o.store != s || o.id != op.Org {
-			o = s.org(op.Org)
-			op.SetHome(&o.home)
-		}
-		o.lock()
-		o.book.Apply(op)
-		s.post(o)
-		o.mu.Unlock()
+		o := s.org(op.Org)
+		o.Lock()
+		o.Book.Apply(op)
+		o.Unlock()
 	}
 	return nil
 }
 
-// post moves the alerts of an organization into the outbox.
-func (s *Store) post(o *org) {
-	alerts := o.book.TakeAlerts()
-	if len(alerts) == 0 {
-		return
-	}
+// post puts alerts into the outbox.
+func (s *Store) post(alerts []quota.Alert) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range alerts {
@@ -139,9 +117,9 @@ func (s *Store) Peek(ctx context.Context, id string, levels []*quota.Level, at i
 		return nil, err
 	}
 	o := s.org(id)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.book.Peek(levels, at)
+	o.Lock()
+	defer o.Unlock()
+	return o.Book.Peek(levels, at)
 }
 
 // Stranded implements quota.Store.
@@ -153,9 +131,9 @@ func (s *Store) Stranded(ctx context.Context, id string, at int64) ([]*quota.Rec
 	if o == nil {
 		return nil, nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.book.Stranded(at)
+	o.Lock()
+	defer o.Unlock()
+	return o.Book.Stranded(at)
 }
 
 // Outbox implements quota.Store.
@@ -184,11 +162,11 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 		if o == nil {
 			continue
 		}
-		o.mu.Lock()
+		o.Lock()
 		if (o.kinds[saccount.KindKey].byID[t.Key] != nil || o.kinds[saccount.KindManagementKey].byID[t.Key] != nil) && t.Use.At.After(o.uses[t.Key].At) {
 			o.uses[t.Key] = saccount.Use{At: saccount.Micro(t.Use.At), Addr: t.Use.Addr}
 		}
-		o.mu.Unlock()
+		o.Unlock()
 	}
 	return nil
 }
@@ -202,8 +180,8 @@ func (s *Store) Audit(ctx context.Context, id string, after int64, n int) ([]sac
 	if o == nil {
 		return nil, nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.Lock()
+	defer o.Unlock()
 	var out []saccount.Entry
 	for _, e := range o.audit {
 		if e.Seq > after && len(out) < n {
@@ -252,9 +230,9 @@ func (s *Store) Usage(ctx context.Context, r usage.Range, fn func(usage.Row) err
 
 // subjects are those of a kind that have counters.
 func (o *org) subjects(kind string) (out []quota.Subject) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.book.Subjects(func(sub quota.Subject) bool {
+	o.Lock()
+	defer o.Unlock()
+	o.Book.Subjects(func(sub quota.Subject) bool {
 		if sub.Kind() == kind {
 			out = append(out, sub)
 		}
@@ -264,11 +242,11 @@ func (o *org) subjects(kind string) (out []quota.Subject) {
 }
 
 func (o *org) usage(sub quota.Subject, from, to int64) (rows []usage.Row, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.book.Series(sub, func(series string) {
+	o.Lock()
+	defer o.Unlock()
+	o.Book.Series(sub, func(series string) {
 		day, reason := usage.ParseSeries(series)
-		if e := o.book.Usage(sub, series, from, to, func(start int64, c *quota.Counter) {
+		if e := o.Book.Usage(sub, series, from, to, func(start int64, c *quota.Counter) {
 			rows = append(rows, usage.Row{Subject: sub, Reason: reason, Day: day, Start: start, Credits: c.Used, Requests: c.Requests})
 		}); e != nil {
 			err = e

@@ -22,13 +22,13 @@ func (s *Store) Fold(ctx context.Context, id string, days []int64, most int) (fo
 	if o == nil {
 		return 0, nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.Lock()
+	defer o.Unlock()
 	var subjects []quota.Subject
-	o.book.Subjects(func(s quota.Subject) bool { subjects = append(subjects, s); return true })
+	o.Book.Subjects(func(s quota.Subject) bool { subjects = append(subjects, s); return true })
 	for _, sub := range subjects {
 		var names []string
-		o.book.Series(sub, func(n string) {
+		o.Book.Series(sub, func(n string) {
 			if !strings.HasPrefix(n, quota.SeriesFolded) {
 				names = append(names, n)
 			}
@@ -51,7 +51,7 @@ func (o *org) foldDay(sub quota.Subject, name string, from, to int64) (n int) {
 	var starts []int64
 	var sum quota.Counter
 	add := func(c *quota.Counter) { sum.Used += c.Used; sum.Held += c.Held; sum.Requests += c.Requests }
-	_ = o.book.Usage(sub, name, from, to, func(start int64, c *quota.Counter) { // a Book without a Loader never fails
+	_ = o.Book.Usage(sub, name, from, to, func(start int64, c *quota.Counter) { // a Book without a Loader never fails
 		starts = append(starts, start)
 		add(c)
 	})
@@ -59,10 +59,10 @@ func (o *org) foldDay(sub quota.Subject, name string, from, to int64) (n int) {
 		return 0
 	}
 	day := quota.CounterID{Subject: sub, Series: quota.SeriesFolded + name, Start: from}
-	_ = o.book.Usage(sub, day.Series, from, from+1, func(_ int64, c *quota.Counter) { add(c) })
-	o.book.Restore(day, sum, false)
+	_ = o.Book.Usage(sub, day.Series, from, from+1, func(_ int64, c *quota.Counter) { add(c) })
+	o.Book.Restore(day, sum, false)
 	for _, start := range starts {
-		o.book.Remove(quota.CounterID{Subject: sub, Series: name, Start: start})
+		o.Book.Remove(quota.CounterID{Subject: sub, Series: name, Start: start})
 	}
 	return len(starts)
 }
@@ -78,11 +78,11 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 	}
 	s.orgs.Range(func(_, x any) bool {
 		o := x.(*org)
-		o.mu.Lock()
-		defer o.mu.Unlock()
+		o.Lock()
+		defer o.Unlock()
 		var ids, requests []string
 		var windows []quota.CounterID
-		o.book.Receipts(func(r *quota.Receipt) {
+		o.Book.Receipts(func(r *quota.Receipt) {
 			if !p.Receipts.IsZero() && !r.Held() && r.Keep <= p.Receipts.UnixMicro() {
 				ids = append(ids, r.ID)
 			}
@@ -92,13 +92,13 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 				requests = append(requests, id)
 			}
 		}
-		o.book.Counters(func(id quota.CounterID, c quota.Counter) {
+		o.Book.Counters(func(id quota.CounterID, c quota.Counter) {
 			if !p.Windows.IsZero() && id.Number != 0 && c.End != 0 && c.End <= p.Windows.UnixMicro() && c.Held == 0 {
 				windows = append(windows, id)
 			}
 		})
 		for _, id := range ids[:min(len(ids), p.Most-dropped)] {
-			o.book.ForgetReceipt(id)
+			o.Book.ForgetReceipt(id)
 			dropped++
 		}
 		for _, id := range requests[:min(len(requests), p.Most-dropped)] {
@@ -106,7 +106,7 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			dropped++
 		}
 		for _, id := range windows[:min(len(windows), p.Most-dropped)] {
-			o.book.Remove(id)
+			o.Book.Remove(id)
 			dropped++
 		}
 		return dropped < p.Most

@@ -54,8 +54,8 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	o := s.org(b.Org)
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.Lock()
+	defer o.Unlock()
 	// All is checked on a view of what the changes before would leave, then done.
 	v := saccount.NewBatchView(&b, func(kind saccount.Kind, id string) *saccount.Record { return o.kinds[kind].byID[id] },
 		func(kind saccount.Kind, parent, name string) string { return o.kinds[kind].parents[parent][name] })
@@ -68,7 +68,7 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	}
 	at := saccount.Micro(b.At)
 	for _, op := range b.Open {
-		if err := o.book.Open(op.Subject, op.Entry, op.Was, at.UnixMicro()); err != nil {
+		if err := o.Book.Open(op.Subject, op.Entry, op.Was, at.UnixMicro()); err != nil {
 			return fmt.Errorf("memstore: write: %w", err)
 		}
 	}
@@ -80,14 +80,13 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 		}
 	}
 	if raise {
-		o.book.Settings++
+		o.Book.Settings++
 	}
 	for _, e := range b.Audit {
 		e.Seq = int64(len(o.audit)) + 1
 		e.At, e.Data = saccount.Micro(e.At), slices.Clone(e.Data)
 		o.audit = append(o.audit, e)
 	}
-	s.post(o)
 	return nil
 }
 
@@ -110,13 +109,13 @@ func (s *Store) Lookup(ctx context.Context, id string, kind saccount.Kind, rec s
 	if o == nil {
 		return l, notFound(kind, rec)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.Lock()
+	defer o.Unlock()
 	r := o.kinds[kind].byID[rec]
 	if r == nil {
 		return l, notFound(kind, rec)
 	}
-	l.Record, l.Settings = o.clone(r), o.book.Settings
+	l.Record, l.Settings = o.clone(r), o.Book.Settings
 	if kind == saccount.KindOrg {
 		return l, nil
 	}
@@ -153,8 +152,8 @@ func (s *Store) List(ctx context.Context, q saccount.ListQuery) (page []saccount
 	}
 	var all []saccount.Record
 	add := func(o *org) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+		o.Lock()
+		defer o.Unlock()
 		t := &o.kinds[q.Kind]
 		from := 0
 		if !q.ByName {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package saccount_test
+
+const raceDetector = false
