@@ -163,6 +163,19 @@ func TestTheSumsAgree(t *testing.T) {
 	p.leavesNothing(t)
 }
 
+// With leases, what was answered and is not used is stranded, and no more.
+func TestTheSumsAgreeWithLeases(t *testing.T) {
+	p := start(t, build(t), "-n", "2", "-callers", "8", "-for", "2500ms", "-kill", "700ms", "-leases")
+	require.NoError(t, p.end(t), p.text.String())
+	assert.Contains(t, p.text.String(), " killed\n")
+	used := p.number(t, "  used of the limit's 10000, overage 0")
+	assert.Positive(t, used)
+	for _, l := range levels {
+		assert.Equal(t, used, p.number(t, "  counted for "+l))
+	}
+	p.leavesNothing(t)
+}
+
 // A signal ends the load, not the sums.
 func TestInterrupted(t *testing.T) {
 	p := start(t, build(t), "-n", "2", "-callers", "4", "-for", "1h", "-kill", "300ms")
@@ -227,21 +240,32 @@ func TestCheck(t *testing.T) {
 	}
 	require.NoError(t, good().check())
 	for name, spoil := range map[string]func(*sums){
-		"charged twice":     func(s *sums) { s.used++ },
-		"lost":              func(s *sums) { s.credits[charged]++ },
-		"held":              func(s *sums) { s.held = 1 },
-		"over":              func(s *sums) { s.max, s.limit = 89, 89 },
-		"overage":           func(s *sums) { s.used, s.overage = 89, 1 },
-		"another limit":     func(s *sums) { s.max = 99 },
-		"an account's":      func(s *sums) { s.levels[1].credits-- },
-		"a request more":    func(s *sums) { s.levels[2].requests++ },
-		"a request fewer":   func(s *sums) { s.levels[0].requests-- },
-		"nothing":           func(s *sums) { *s = sums{limit: 100}; s.max = 100 },
-		"unanswered, twice": func(s *sums) { s.requests[unanswered], s.credits[unanswered], s.used = 1, 4, 95 },
+		"charged twice":        func(s *sums) { s.used++ },
+		"lost":                 func(s *sums) { s.credits[charged]++ },
+		"held":                 func(s *sums) { s.held = 1 },
+		"over":                 func(s *sums) { s.max, s.limit = 89, 89 },
+		"overage":              func(s *sums) { s.used, s.overage = 89, 1 },
+		"another limit":        func(s *sums) { s.max = 99 },
+		"an account's":         func(s *sums) { s.levels[1].credits-- },
+		"a request more":       func(s *sums) { s.levels[2].requests++ },
+		"a request fewer":      func(s *sums) { s.levels[0].requests-- },
+		"nothing":              func(s *sums) { *s = sums{limit: 100}; s.max = 100 },
+		"stranded, too little": func(s *sums) { s.used, s.held, s.stranded = 80, 9, 9 },
+		"held, not stranded":   func(s *sums) { s.used, s.held, s.stranded = 81, 10, 9 },
+		"unanswered, twice":    func(s *sums) { s.requests[unanswered], s.credits[unanswered], s.used = 1, 4, 95 },
 	} {
 		s := good()
 		spoil(s)
 		assert.ErrorContains(t, s.check(), "do not agree", name)
+	}
+	// What is stranded may have been spent, and may not.
+	for _, lost := range []quota.Credits{0, 10} {
+		s := good()
+		s.used, s.held, s.stranded = 90-lost, 10, 10
+		for i := range s.levels {
+			s.levels[i].credits -= lost
+		}
+		assert.NoError(t, s.check())
 	}
 	// What was not answered may have been charged, and may not.
 	for _, extra := range []quota.Credits{0, 4} {

@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -42,7 +44,8 @@ const (
 	outcomes
 )
 
-// request is one unit of work. Its id makes it safe to send again.
+// request is one unit of work. Its id makes it safe to send again; without one it
+// is sent once.
 type request struct {
 	id    string
 	token string
@@ -62,6 +65,7 @@ type answers struct {
 	requests [outcomes]int
 	credits  [outcomes]quota.Credits
 	again    int // charged, learned by asking again
+	open     int // of those unanswered, with an id
 }
 
 // load is the callers.
@@ -69,6 +73,7 @@ type load struct {
 	workers *workers
 	tokens  []string
 	callers int
+	ids     bool // calls carry ids; jobs always do
 	client  *http.Client
 
 	mu   sync.Mutex
@@ -77,11 +82,11 @@ type load struct {
 	err  error
 }
 
-func newLoad(ws *workers, tokens []string, callers int) *load {
+func newLoad(ws *workers, tokens []string, callers int, ids bool) *load {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Proxy = nil
 	t.MaxIdleConnsPerHost = callers
-	return &load{workers: ws, tokens: tokens, callers: callers, client: &http.Client{Transport: t, Timeout: 15 * time.Second}}
+	return &load{workers: ws, tokens: tokens, callers: callers, ids: ids, client: &http.Client{Transport: t, Timeout: 15 * time.Second}}
 }
 
 // run lets the callers work until during is over. What they have begun then, they
@@ -91,7 +96,11 @@ func (l *load) run(during, firm context.Context) {
 	for c := range l.callers {
 		wg.Go(func() {
 			for i := c; during.Err() == nil && l.failed() == nil; i++ {
-				l.do(firm, &request{id: rand.Text(), token: l.tokens[i%len(l.tokens)], job: i%4 == 0}, i)
+				r := &request{token: l.tokens[i%len(l.tokens)], job: i%4 == 0}
+				if r.job || l.ids {
+					r.id = rand.Text()
+				}
+				l.do(firm, r, i)
 			}
 		})
 	}
@@ -103,15 +112,20 @@ func (l *load) run(during, firm context.Context) {
 func (l *load) do(ctx context.Context, r *request, at int) {
 	for try := range tries {
 		end, err := l.send(ctx, r, at+try)
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotSent):
+			continue
+		case err != nil:
 			l.fail(err)
 			return
-		}
-		if end != unanswered {
+		case end != unanswered || r.id == "":
 			l.note(r, end)
 			return
 		}
 		r.again = true
+	}
+	if r.id == "" {
+		return // no worker was asked
 	}
 	l.mu.Lock()
 	l.open = append(l.open, r)
@@ -144,7 +158,11 @@ func (l *load) settle(ctx context.Context) {
 	}
 }
 
-// send sends a request once. An error is an answer that nobody should get.
+// errNotSent: the worker was gone before it was asked.
+var errNotSent = errors.New("not sent")
+
+// send sends a request once. An error is errNotSent, or an answer that nobody
+// should get.
 func (l *load) send(ctx context.Context, r *request, at int) (outcome, error) {
 	base, err := l.workers.pick(ctx, at)
 	if err != nil {
@@ -160,8 +178,13 @@ func (l *load) send(ctx context.Context, r *request, at int) (outcome, error) {
 		return unanswered, err
 	}
 	req.Header.Set("Authorization", "Bearer "+r.token)
-	req.Header.Set("Idempotency-Key", r.id)
+	if r.id != "" {
+		req.Header.Set("Idempotency-Key", r.id)
+	}
 	res, err := l.client.Do(req)
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+		return unanswered, errNotSent
+	}
 	if err != nil {
 		return unanswered, nil // the worker is gone
 	}
@@ -212,6 +235,7 @@ func (l *load) answers() answers {
 	for _, r := range l.open {
 		a.requests[unanswered]++
 		a.credits[unanswered] += r.cost()
+		a.open++
 	}
 	return a
 }

@@ -32,10 +32,16 @@ const (
 	connections = 4
 )
 
+// work is what a worker needs to know.
+type work struct {
+	place
+	Leases bool
+}
+
 // worker is one process of the service: it listens on a port of its own, prints
 // the address, and serves until its input ends.
 func worker(in io.Reader, out io.Writer) (err error) {
-	var p place
+	var p work
 	r := bufio.NewReader(in)
 	if err := readJob(r, &p, nil); err != nil {
 		return err
@@ -53,7 +59,7 @@ func worker(in io.Reader, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	svc, err := saccount.New(st, saccount.Config{Prefix: prefix})
+	svc, err := saccount.New(st, saccount.Config{Prefix: prefix, Leases: p.Leases})
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ type process struct {
 
 // workers are the processes that serve.
 type workers struct {
-	db  *database
-	out io.Writer
+	work work
+	out  io.Writer
 
 	mu      sync.Mutex
 	alive   []*process
@@ -37,8 +37,8 @@ type workers struct {
 	err     error
 }
 
-func startWorkers(ctx context.Context, db *database, n int, out io.Writer) (*workers, error) {
-	ws := &workers{db: db, out: out, more: make(chan struct{})}
+func startWorkers(ctx context.Context, w work, n int, out io.Writer) (*workers, error) {
+	ws := &workers{work: w, out: out, more: make(chan struct{})}
 	for range n {
 		if err := ws.start(ctx); err != nil {
 			return nil, errors.Join(err, ws.stop())
@@ -48,7 +48,7 @@ func startWorkers(ctx context.Context, db *database, n int, out io.Writer) (*wor
 }
 
 func (ws *workers) start(ctx context.Context) error {
-	c, err := startChild(roleWorker, ws.db.place)
+	c, err := startChild(roleWorker, ws.work)
 	if err != nil {
 		return err
 	}
