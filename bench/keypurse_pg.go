@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/keypurse/keypurse/bench/internal/fixture"
 	"github.com/keypurse/keypurse/bench/internal/harness"
@@ -35,7 +36,39 @@ func ourPostgres(pg *cluster, work string, shape fixture.Shape, callers int) har
 
 // ourProcesses is ourPostgres from so many processes.
 func ourProcesses(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
-	return harness.Case{Work: work, Who: whoKeypurse, Callers: callers,
+	return charging(pg, work, whoKeypurse, shape, callers, processes, false, nil)
+}
+
+// ourLeases is ourProcesses where charges are spent from blocks in memory.
+func ourLeases(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
+	return charging(pg, work, whoLeases, shape, callers, processes, true, nil)
+}
+
+// leaseWrites is how many transactions that write there are to a charge of
+// ourLeases.
+func leaseWrites(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
+	return charging(pg, work, whoLeases, shape, callers, processes, true, func(d *database, run *harness.Running) {
+		round := run.Round
+		// A transaction gets a number when it writes.
+		const numbers = `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::float8`
+		run.Round = func(ctx context.Context, t time.Duration) (r harness.Round, err error) {
+			before, err := d.number(ctx, numbers)
+			if err == nil {
+				r, err = round(ctx, t)
+			}
+			if err != nil {
+				return r, err
+			}
+			after, err := d.number(ctx, numbers)
+			return harness.Round{Value: (after - before) / max(1, r.Rate*t.Seconds())}, err
+		}
+	})
+}
+
+// charging is keypurse in processes; change makes something else of what they
+// measure.
+func charging(pg *cluster, work, who string, shape fixture.Shape, callers, processes int, leases bool, change func(*database, *harness.Running)) harness.Case {
+	return harness.Case{Work: work, Who: who, Callers: callers,
 		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
 			s, d, err := onPostgres(ctx, pg, cut(env, shape), config())
 			if err != nil {
@@ -44,7 +77,11 @@ func ourProcesses(pg *cluster, work string, shape fixture.Shape, callers, proces
 			if err := s.Close(); err != nil {
 				return nil, errors.Join(err, d.close())
 			}
-			return inProcesses(ctx, processes, job{Kind: jobCharge, DSN: d.dsn, Callers: callers / processes, Tokens: s.tokens}, d.pids(), d.close)
+			run, err := inProcesses(ctx, processes, job{Kind: jobCharge, DSN: d.dsn, Callers: callers / processes, Tokens: s.tokens, Leases: leases}, d.pids(), d.close)
+			if err == nil && change != nil {
+				change(d, run)
+			}
+			return run, err
 		}}
 }
 

@@ -30,6 +30,7 @@ type job struct {
 	Callers int
 	Row     int64    // jobRow
 	Tokens  []string // jobCharge
+	Leases  bool     // jobCharge
 }
 
 // The kinds of a job.
@@ -94,7 +95,9 @@ func (j *job) start(ctx context.Context) (harness.Op, func() error, error) {
 			return err
 		}, db.Close, nil
 	case jobCharge:
-		s, err := openOnPostgres(ctx, j.DSN, j.Tokens, config())
+		cfg := config()
+		cfg.Leases = j.Leases
+		s, err := openOnPostgres(ctx, j.DSN, j.Tokens, cfg)
 		if err != nil {
 			return nil, nil, err
 		}

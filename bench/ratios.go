@@ -186,6 +186,31 @@ func lines() []line {
 		},
 		{
 			Section: secPostgres,
+			Path:    "Postgres, leases: one process, 32 callers, one hot organization",
+			Must:    "100x the hand-written transaction",
+			Aim:     "1,000x",
+			Ratios: []ratio{
+				leaseRatio("x the hand-written transaction's charges/s", workPostgres(treeBusy, 32, 1), workPostgres(treeHot, 32, 1), whoHand, atLeast(100), atLeast(1000)),
+				// Of 10,000 keys in turn, few are charged often enough for a block.
+				leaseRatio("x the hand-written transaction's charges/s, 10,000 keys in turn", workPostgres(treeHot, 32, 1), workPostgres(treeHot, 32, 1), whoHand, bound{Least: true}, bound{Least: true}),
+			},
+		},
+		{
+			Section: secPostgres,
+			Path:    "Postgres, leases: 4 processes, one hot organization",
+			Must:    "no database transaction a charge; in sum at least 1.2x one process",
+			Aim:     "2x where cores allow",
+			Ratios: []ratio{
+				leaseRatio("x one process' charges/s", workPostgres(treeBusy, 32, 4), workPostgres(treeBusy, 32, 1), whoLeases, atLeast(1.2), atLeast(2)),
+				{
+					What: "transactions that write, a charge", At: workPostgres(treeBusy, 32, 4),
+					Over: of(value, secPostgres, workWrites, whoLeases),
+					Must: atMost(0.01), Aim: atMost(0.01),
+				},
+			},
+		},
+		{
+			Section: secPostgres,
 			Path:    "Postgres: Authenticate without a cache",
 			Must:    "one round trip, at least 0.8 of the bare prepared SELECT",
 			Aim:     "0.95",
@@ -235,6 +260,15 @@ func postgresRatio(what, ours, theirs, who string, must, aim float64) ratio {
 		Over:  of(perSec, secPostgres, ours, whoKeypurse),
 		Under: of(perSec, secPostgres, theirs, who),
 		Must:  atLeast(must), Aim: atLeast(aim),
+	}
+}
+
+func leaseRatio(what, ours, theirs, who string, must, aim bound) ratio {
+	return ratio{
+		What: what, At: ours,
+		Over:  of(perSec, secPostgres, ours, whoLeases),
+		Under: of(perSec, secPostgres, theirs, who),
+		Must:  must, Aim: aim,
 	}
 }
 

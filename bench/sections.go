@@ -31,6 +31,7 @@ const (
 	whoSingle     = "best single statement, usage too"
 	whoRow        = "one row updated a charge"
 	whoSelect     = "bare prepared SELECT"
+	whoLeases     = "keypurse, leases"
 	whoBetterPG   = "better-auth on Postgres"
 	whoFlexible   = "rate-limiter-flexible on Postgres, one level"
 	whoRedis      = "Redis, appendfsync always, Lua over three levels"
@@ -59,6 +60,9 @@ var (
 	served = fixture.Shape{Keys: 1_000, Accounts: 10, Orgs: 1}
 	// manyKeys is what growth in organizations is measured with.
 	manyKeys = fixture.Shape{Keys: 100_000, Accounts: 10_000, Orgs: 1}
+	// busy is a hot organization whose keys are all in constant use: what leases
+	// are for. A key that is charged less than a few times a second takes none.
+	busy = fixture.Shape{Keys: 32, Accounts: 4, Orgs: 1}
 	// orgs64 is what organizations side by side are measured with on Postgres.
 	orgs64 = fixture.Shape{Keys: 6_400, Accounts: 640, Orgs: 64}
 	// past is what growth in history is measured with, each of its subjects
@@ -113,7 +117,9 @@ const (
 	workBetterAuth = "durable, 32 callers"
 	workLookup     = "authenticate without a cache, 8 callers"
 	treeHot        = "hot organization"
+	treeBusy       = "hot organization, 32 keys"
 	treeOrgs64     = "64 organizations"
+	workWrites     = "hot organization, 32 keys, 4 processes of 8 callers: transactions that write, a charge"
 	workOpen       = "open a file of 1,000,000 keys: seconds"
 	groupQueries   = "queries"
 	bloatWork      = "10 minutes of load, 64 callers, hot organization"
@@ -236,6 +242,10 @@ func postgresCases(harness.Env) []harness.Case {
 		ourPostgres(pg, spread32, orgs64, 32),
 		handRow(pg, workPostgres(treeHot, 32, 4), hot, 32, 4),
 		ourProcesses(pg, workPostgres(treeHot, 256, 4), hot, 256, 4),
+		ourLeases(pg, workPostgres(treeBusy, 32, 1), busy, 32, 1),
+		ourLeases(pg, workPostgres(treeBusy, 32, 4), busy, 32, 4),
+		leaseWrites(pg, workWrites, busy, 32, 4),
+		ourLeases(pg, hot32, hot, 32, 1),
 		handSelect(pg, workLookup, orgs64, 8),
 		ourLookup(pg, workLookup, orgs64, 8),
 	}
