@@ -39,7 +39,8 @@ func ourProcesses(pg *cluster, work string, shape fixture.Shape, callers, proces
 	return charging(pg, work, whoKeypurse, shape, callers, processes, false, nil)
 }
 
-// ourLeases is ourProcesses where charges are spent from blocks in memory.
+// ourLeases is ourProcesses where charges are spent from blocks in memory, in
+// steady use.
 func ourLeases(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
 	return charging(pg, work, whoLeases, shape, callers, processes, true, nil)
 }
@@ -65,6 +66,25 @@ func leaseWrites(pg *cluster, work string, shape fixture.Shape, callers, process
 	})
 }
 
+// steadyTime is how long a load that leases goes on before it is measured: blocks
+// are taken for callers that charge often, and given back while the other cases
+// have their turn.
+const steadyTime = 3 * time.Second
+
+func steady(run *harness.Running, env harness.Env) {
+	round := run.Round
+	run.Round = func(ctx context.Context, d time.Duration) (harness.Round, error) {
+		before := steadyTime
+		if env.Quick {
+			before = d
+		}
+		if _, err := round(ctx, before); err != nil {
+			return harness.Round{}, err
+		}
+		return round(ctx, d)
+	}
+}
+
 // charging is keypurse in processes; change makes something else of what they
 // measure.
 func charging(pg *cluster, work, who string, shape fixture.Shape, callers, processes int, leases bool, change func(*database, *harness.Running)) harness.Case {
@@ -78,10 +98,16 @@ func charging(pg *cluster, work, who string, shape fixture.Shape, callers, proce
 				return nil, errors.Join(err, d.close())
 			}
 			run, err := inProcesses(ctx, processes, job{Kind: jobCharge, DSN: d.dsn, Callers: callers / processes, Tokens: s.tokens, Leases: leases}, d.pids(), d.close)
-			if err == nil && change != nil {
+			if err != nil {
+				return nil, err
+			}
+			if change != nil {
 				change(d, run)
 			}
-			return run, err
+			if leases {
+				steady(run, env)
+			}
+			return run, nil
 		}}
 }
 
