@@ -350,9 +350,9 @@ func (l *leases) close() error {
 // refused: true, where it is worth to ask again.
 func (l *leases) yield(ctx context.Context, o *Op) bool {
 	l.mu.Lock()
-	any := len(l.orgs[o.Org]) > 0
+	none := len(l.orgs[o.Org]) == 0
 	l.mu.Unlock()
-	if !any {
+	if none {
 		return false
 	}
 	// What every refusing limit has left must do, with what blocks would free.
@@ -373,7 +373,7 @@ func (l *leases) yield(ctx context.Context, o *Op) bool {
 	}
 	var lanes []*lane
 	only := func(n *lane) bool { return n.org == o.Org }
-	if _, own := subjects[o.Caller]; own && o.Caller == o.Levels[0].Subject {
+	if _, own := subjects[o.Caller]; own && len(subjects) == 1 && o.Caller == o.Levels[0].Subject {
 		only = func(n *lane) bool { return n.org == o.Org && n.caller == o.Caller }
 	}
 	free := make(map[Subject]Credits, len(subjects))

@@ -133,3 +133,46 @@ func ExampleKey() {
 	fmt.Println(string(b))
 	// Output: {"id":"0123456789abcdef","account":"","org":"","name":"Backend","masked":"acme_live_0123456789abcdef","status":"active","created":"0001-01-01T00:00:00Z","revision":0}
 }
+
+// Where a round trip a charge is too much, charges are spent in memory.
+func ExampleConfig_leases() {
+	ctx := context.Background()
+	svc, err := saccount.New(memstore.New(), saccount.Config{Leases: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer svc.Close() // settles, and gives back what was not spent
+
+	limits := saccount.Limits{"": saccount.NewLimit(500*quota.Credit, quota.Period{})}
+	if _, err := svc.CreateOrg(ctx, "user:alice", saccount.OrgSpec{ID: "acme", Limits: limits}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := svc.CreateMember(ctx, "user:alice", "acme", saccount.MemberSpec{ID: "bob"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	bob, err := svc.Member(ctx, "acme", "bob")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for range 1000 {
+		if _, err := svc.Charge(ctx, bob, saccount.Charge{Amount: quota.Credit / 10}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	if err := svc.Flush(ctx); err != nil { // as happens by itself within a second
+		fmt.Println(err)
+		return
+	}
+	status, err := svc.Status(ctx, bob)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(status[0].Subject, status[0].Used, "of", status[0].Max, "stranded", status[0].Stranded)
+	// Output: org:acme 100 of 500 stranded 0
+}
