@@ -155,33 +155,6 @@ func ParseOpenings(src []byte) (o []Opening, rest []byte, err error) {
 	return o, p.rest(), p.err("openings")
 }
 
-// AppendAlert appends the stored form of an Alert, its Seq included.
-func AppendAlert(dst []byte, a *Alert) []byte {
-	dst = append(dst, codecVersion)
-	dst = binary.AppendVarint(dst, a.Seq)
-	dst = appendString(dst, a.Org)
-	dst = appendString(dst, string(a.Subject))
-	dst = appendString(dst, a.Limit)
-	for _, n := range [...]int64{a.Start, a.End, int64(a.Threshold), int64(a.Max), int64(a.Used), int64(a.Overage), a.At} {
-		dst = binary.AppendVarint(dst, n)
-	}
-	return dst
-}
-
-// ParseAlert reads what AppendAlert wrote.
-func ParseAlert(src []byte) (a Alert, rest []byte, err error) {
-	p := begin(src)
-	a.Seq = p.varint()
-	a.Org = p.string()
-	a.Subject = Subject(p.string())
-	a.Limit = p.string()
-	a.Start, a.End = p.varint(), p.varint()
-	a.Threshold = Threshold(p.varint())
-	a.Max, a.Used, a.Overage = p.amount(), p.amount(), p.amount()
-	a.At = p.varint()
-	return a, p.rest(), p.err("alert")
-}
-
 func appendString(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)

@@ -63,6 +63,11 @@ func TestCodecRoundTrip(t *testing.T) {
 		assert.Equal(t, tail, rest)
 	}
 	a := Alert{Seq: 7, Org: "acme", Subject: "org:acme", Limit: "credits", Start: -1, End: 2, Threshold: Left(5), Max: 3, Used: 4, Overage: 5, At: 6}
+	b := Alert{Seq: 8, Org: "acme", Subject: "key:k1", At: 7, Kind: "unused", ID: "k1", Data: "{}"}
+	gotB, rest, err := ParseAlert(append(AppendAlert(nil, &b), tail...))
+	require.NoError(t, err)
+	assert.Equal(t, tail, rest)
+	assert.Equal(t, b, gotB)
 	got, rest, err := ParseAlert(append(AppendAlert(nil, &a), tail...))
 	require.NoError(t, err)
 	assert.Equal(t, a, got)
@@ -104,6 +109,7 @@ func FuzzCodec(f *testing.F) {
 	}
 	f.Add(AppendOpenings(nil, []Opening{{Series: "credits", Number: 4, Start: 5, End: 6}}))
 	f.Add(AppendAlert(nil, &Alert{Seq: 7, Org: "acme", Limit: "credits", Threshold: Left(5)}))
+	f.Add(AppendAlert(nil, &Alert{Seq: 7, Org: "acme", Kind: "unused", ID: "k1", Data: "{}"}))
 	f.Add(AppendCounterID(nil, CounterID{Subject: "key:a", Series: "credits", Number: 1, Start: 2}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, _, err := ParseCounter(b); err == nil {

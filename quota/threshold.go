@@ -93,20 +93,3 @@ func (t Threshold) passed(c *Counter, bound Credits) bool {
 	}
 	return bound-min(spent, bound) <= Credits(-(int64(t) + 1))
 }
-
-// Alert says that a threshold was passed. It is put into the store's outbox by
-// the commit that passed it, once for each subject, limit, window and
-// threshold.
-type Alert struct {
-	Seq       int64 // its place in the outbox, given by the store
-	Org       string
-	Subject   Subject
-	Limit     string
-	Start     int64 // the window, microseconds of Unix time; 0 where it never resets
-	End       int64
-	Threshold Threshold
-	Max       Credits // the bound in force, raises and top-ups included
-	Used      Credits
-	Overage   Credits
-	At        int64 // when, microseconds of Unix time
-}

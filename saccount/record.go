@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 )
 
@@ -134,6 +135,10 @@ type Batch struct {
 	Changes []Change
 	Open    []Opening
 	Audit   []Entry // appended; the store gives each its Seq
+	// Alerts go into the outbox in the same step, behind what was there. One
+	// whose ID was posted in this organization before is passed over, within
+	// the Batch too.
+	Alerts []alert.Post
 }
 
 // Entry is an entry of the audit log as a store keeps it.

@@ -66,6 +66,8 @@ type Config struct {
 	// On a store that several processes share, what another process does to a
 	// key reaches those kept here within BlindAfter; with none kept, at once.
 	CacheSize int
+	// Alerts is who hears of what, while Watch runs.
+	Alerts Alerts
 	// Logger hears of what goes wrong behind a call that went well. Nil discards.
 	Logger *slog.Logger
 	// Now is the clock. Nil is the store's, where it has one that all its
@@ -78,7 +80,7 @@ type Config struct {
 // Service is the one thing that an embedder holds: organizations, members,
 // service accounts and keys, who is calling, and what it costs them. Safe for
 // concurrent use. It runs no goroutine of its own but for a timer while
-// something waits to be written.
+// something waits to be written; alerts are sent while the host runs Watch.
 type Service struct {
 	store        Store
 	cfg          Config
@@ -99,6 +101,7 @@ type Service struct {
 	gens    generations
 	watch   *watch // nil where no other process writes to the store
 	used    *uses
+	alerts  *alerts
 	closed  atomic.Bool
 	closing sync.Once
 }
@@ -177,6 +180,9 @@ func New(store Store, cfg Config) (*Service, error) {
 		s.random = rand.Reader
 	}
 	s.used = newUses(s)
+	if s.alerts, err = newAlerts(s); err != nil {
+		return nil, fmt.Errorf("saccount: new: Alerts: %w", s.mark(err))
+	}
 	return s, nil
 }
 
@@ -199,14 +205,15 @@ func managementPrefix(cfg Config) (apikey.Prefix, error) {
 	return apikey.ParsePrefix(s)
 }
 
-// Close writes what waits in memory (when keys were last used, counts of
-// refused requests), settles blocks and gives them back, and waits for charges
-// on their way. Calls after it fail with ErrClosed. It does not close the
-// store. Idempotent.
+// Close ends Watch, writes what waits in memory (when keys were last used,
+// counts of refused requests), settles blocks and gives them back, and waits for
+// alerts and charges on their way. Calls after it fail with ErrClosed. It does
+// not close the store. Idempotent.
 func (s *Service) Close() error {
 	var err error
 	s.closing.Do(func() {
 		s.closed.Store(true)
+		s.alerts.close()
 		s.watch.close()
 		err = s.used.close()
 		if e := s.ledger.Close(); err == nil {

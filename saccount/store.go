@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/usage"
 )
@@ -16,9 +17,11 @@ import (
 type Store interface {
 	quota.Store
 	usage.Store
+	alert.Store
 
-	// Write puts records, opens counters and appends audit entries: all of
-	// it, durably, or nothing. Errors: ErrConflict where a record is not at
+	// Write puts records, opens counters, appends audit entries and posts
+	// alerts: all of it, durably, or nothing. A Batch may do any of these
+	// alone; one without changes raises no number. Errors: ErrConflict where a record is not at
 	// the revision it was read at; ErrExists where a new record's id was used
 	// before, or a name is a living sibling's; ErrNotFound where a record that
 	// should be there is not, or a living record's parent is not living. A
@@ -73,7 +76,8 @@ type Touch struct {
 // Purge says what is over. A zero time drops nothing of its kind.
 type Purge struct {
 	Receipts time.Time // ids that are remembered until this instant or before, and records of KindRequest that expired by then
-	Alerts   time.Time // alerts put up before this instant
+	Alerts   time.Time // alerts put up before this instant, with their deliveries, sent or not
+	Posts    time.Time // ids of posted alerts that are remembered until this instant or before
 	Windows  time.Time // counters of limits whose window ended before this instant; buckets are not dropped
 	Most     int       // bounds one call; at least 1
 }

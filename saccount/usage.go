@@ -85,7 +85,7 @@ func (s *Service) keep() time.Duration {
 }
 
 // Sweep drops what is over: ids that are no longer remembered, alerts that are
-// older than ids live, and, where windows is not zero, the counters of windows
+// older than ids live, with what became of them, and, where windows is not zero, the counters of windows
 // that ended longer ago than that (their credits stay in the usage). Nothing
 // depends on it but the size of the store. It works in bounded steps until
 // nothing is left or the context ends. Errors: ErrInvalid where windows is
@@ -99,7 +99,7 @@ func (s *Service) Sweep(ctx context.Context, windows time.Duration) (dropped int
 		return 0, fmt.Errorf("saccount: sweep: %w windows kept for %v: give 0 to keep them all, or at least %v", ErrInvalid, windows, least)
 	}
 	now := s.now()
-	p := Purge{Receipts: now, Alerts: now.Add(-least), Most: 1000}
+	p := Purge{Receipts: now, Alerts: now.Add(-least), Posts: now, Most: 1000}
 	if windows > 0 {
 		p.Windows = now.Add(-windows)
 	}

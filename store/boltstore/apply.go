@@ -37,7 +37,7 @@ func (s *Store) Apply(ctx context.Context, ops []*quota.Op) error {
 		b.Apply(op)
 	}
 	s.done()
-	if err := s.commit(nil); err != nil {
+	if err := s.commit(nil, nil); err != nil {
 		return fmt.Errorf("boltstore: apply: %w", err)
 	}
 	return nil
@@ -81,10 +81,15 @@ func checkOp(op *quota.Op) error {
 	return nil
 }
 
-// commit makes durable what the touched books changed, and what also does in
-// the same transaction, or undoes it all. The caller holds mu.
-func (s *Store) commit(also func(tx *bbolt.Tx) error) error {
+// commit makes durable what the touched books changed, alerts that are posted
+// beside theirs, and what also does in the same transaction, or undoes it all.
+// The caller holds mu.
+func (s *Store) commit(posted []quota.Alert, also func(tx *bbolt.Tx) error) error {
 	changes, alerts := s.gather()
+	for _, a := range posted {
+		a.Seq = s.alerts + int64(len(alerts)) + 1
+		alerts = append(alerts, a)
+	}
 	if len(changes) == 0 && len(alerts) == 0 && also == nil {
 		s.left()
 		return nil

@@ -63,6 +63,14 @@ func form(t *table, k, v []byte) (err error) {
 		_, err = parseReceipt(k, v)
 	case tabOutbox:
 		_, err = parseAlert(k, v)
+	case tabSent:
+		_, err = parseDelivery(k, v)
+	case tabDue:
+		_, _, _, err = parseDueKey(k)
+	case tabPosts, tabTurns:
+		if _, n := binary.Varint(v); n != len(v) {
+			return bad
+		}
 	}
 	return err
 }

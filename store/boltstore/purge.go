@@ -20,6 +20,10 @@ type purge struct {
 	ends   [][]byte          // rows of tabEnds that are spent
 	alerts [][]byte
 	asked  [][]byte // rows of tabRequests that are over
+	sent   [][]byte // deliveries
+	due    [][]byte
+	posts  [][]byte
+	pends  [][]byte // rows of tabPostEnds
 	n      int
 }
 
@@ -66,7 +70,10 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 		if err := s.overRequests(tx, p, out); err != nil {
 			return err
 		}
-		return s.overAlerts(tx, p, out)
+		if err := s.overAlerts(tx, p, out); err != nil {
+			return err
+		}
+		return s.overPosts(tx, p, out)
 	})
 	s.done()
 	if err == nil {
@@ -197,7 +204,7 @@ func (s *Store) overAlerts(tx *snap, p saccount.Purge, out *purge) error {
 		}
 		out.alerts = append(out.alerts, bytes.Clone(k))
 		out.n++
-		return true, nil
+		return true, s.overSent(tx, a.Seq, out)
 	})
 }
 
@@ -251,7 +258,7 @@ func (p *purge) apply(tx *bbolt.Tx, changes []change) error {
 	for _, rows := range [...]struct {
 		t    *table
 		keys [][]byte
-	}{{tabKeeps, p.keeps}, {tabEnds, p.ends}, {tabOutbox, p.alerts}} {
+	}{{tabKeeps, p.keeps}, {tabEnds, p.ends}, {tabOutbox, p.alerts}, {tabSent, p.sent}, {tabDue, p.due}, {tabPosts, p.posts}, {tabPostEnds, p.pends}} {
 		for _, k := range rows.keys {
 			if err := rows.t.delete(tx, k); err != nil {
 				return err

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -116,6 +117,8 @@ type plan struct {
 	// whether it must be written.
 	settings int64
 	raise    bool
+	posts    []alert.Post // whose ids are new
+	alerts   []quota.Alert
 }
 
 func (s *Store) writeBatch(batch *saccount.Batch) error {
@@ -145,7 +148,7 @@ func (s *Store) writeBatch(batch *saccount.Batch) error {
 		}
 	}
 	s.done()
-	if err := s.commit(func(tx *bbolt.Tx) error { return putPlan(tx, batch, p) }); err != nil {
+	if err := s.commit(p.alerts, func(tx *bbolt.Tx) error { return putPlan(tx, batch, p) }); err != nil {
 		return err
 	}
 	if b := s.books[batch.Org]; b != nil {
@@ -222,6 +225,9 @@ func (s *Store) plan(batch *saccount.Batch) (*plan, error) {
 		if failed == nil && len(batch.Audit) > 0 {
 			p.audit, failed = s.lastAudit(tx, batch.Org)
 		}
+		if failed == nil {
+			failed = s.planPosts(tx, batch, p)
+		}
 		return failed
 	})
 	return p, err
@@ -246,7 +252,7 @@ func putPlan(tx *bbolt.Tx, batch *saccount.Batch, p *plan) error {
 			return err
 		}
 	}
-	return nil
+	return putPosts(tx, batch.Org, p.posts)
 }
 
 func putRecord(tx *bbolt.Tx, r, old *saccount.Record) error {

@@ -39,10 +39,16 @@ var (
 	tabHolds    = &table{[]byte("keypurse/holds"), 'H', "open reservation"}
 	tabOutbox   = &table{[]byte("keypurse/outbox"), 'X', "alert"}
 	tabRequests = &table{[]byte("keypurse/requests"), 'Q', "request's end"}
+	tabPosts    = &table{[]byte("keypurse/posts"), 'P', "posted alert's id"}
+	tabPostEnds = &table{[]byte("keypurse/postends"), 'p', "posted alert's end"}
+	tabSent     = &table{[]byte("keypurse/deliveries"), 'd', "delivery"}
+	tabDue      = &table{[]byte("keypurse/due"), 'D', "delivery that is due"}
+	tabTurns    = &table{[]byte("keypurse/turns"), 't', "turn"}
 	tables      = []*table{tabMeta, tabRecords, tabKeys, tabChildren, tabNames, tabSettings, tabUses, tabAudit,
-		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox, tabRequests}
+		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox, tabRequests,
+		tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
 	// later are those that a file of an older version may lack.
-	later = []*table{tabRequests}
+	later = []*table{tabRequests, tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
 )
 
 // sumLen is the length of the two checksums behind a value: of the key alone, by

@@ -30,6 +30,7 @@ type Store struct {
 	mu     sync.Mutex // guards what follows; taken inside an org's lock
 	outbox []quota.Alert
 	seq    int64
+	alerts alerts
 }
 
 type org struct {
@@ -38,6 +39,7 @@ type org struct {
 	kinds [saccount.KindRequest + 1]table
 	uses  map[string]saccount.Use
 	audit []saccount.Entry
+	posts map[string]int64 // until when the ids of posted alerts are remembered
 }
 
 // New makes an empty Store.
@@ -72,7 +74,7 @@ func (s *Store) org(id string) *org {
 	if o, ok := s.orgs.Load(id); ok {
 		return o.(*org)
 	}
-	made := &org{id: id, uses: map[string]saccount.Use{}}
+	made := &org{id: id, uses: map[string]saccount.Use{}, posts: map[string]int64{}}
 	made.Desk = quota.Desk{Store: s, Closed: &s.closed, Post: s.post, Book: quota.NewBook(id, nil)}
 	o, _ := s.orgs.LoadOrStore(id, made)
 	return o.(*org)

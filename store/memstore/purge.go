@@ -109,11 +109,18 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			o.Book.Remove(id)
 			dropped++
 		}
+		for id, keep := range o.posts {
+			if !p.Posts.IsZero() && keep <= p.Posts.UnixMicro() && dropped < p.Most {
+				delete(o.posts, id)
+				dropped++
+			}
+		}
 		return dropped < p.Most
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !p.Alerts.IsZero() && dropped < p.Most && len(s.outbox) > 0 && s.outbox[0].At < p.Alerts.UnixMicro() {
+		s.alerts.drop(s.outbox[0].Seq)
 		s.outbox = s.outbox[1:]
 		dropped++
 	}

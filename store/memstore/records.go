@@ -87,6 +87,22 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 		e.At, e.Data = saccount.Micro(e.At), slices.Clone(e.Data)
 		o.audit = append(o.audit, e)
 	}
+	alerts := o.Book.TakeAlerts()
+	for i := range b.Alerts {
+		p := &b.Alerts[i]
+		if p.Alert.ID != "" {
+			if _, ok := o.posts[p.Alert.ID]; ok {
+				continue
+			}
+			o.posts[p.Alert.ID] = p.Keep
+		}
+		if !p.Quiet {
+			a := p.Alert
+			a.Org = b.Org
+			alerts = append(alerts, a)
+		}
+	}
+	s.post(alerts)
 	return nil
 }
 

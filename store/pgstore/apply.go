@@ -523,7 +523,7 @@ func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, 
 		var got []quota.Alert
 		err := s.each(ctx, s.db.DB, nil, s.sql.outbox, []any{after, max(n, 0)}, func(rows *sql.Rows) error {
 			var a quota.Alert
-			err := rows.Scan(&a.Seq, &a.Org, &a.Subject, &a.Limit, &a.Start, &a.End, &a.Threshold, &a.Max, &a.Used, &a.Overage, &a.At)
+			err := rows.Scan(scanAlert(&a)...)
 			got = append(got, a)
 			return err
 		})

@@ -156,34 +156,46 @@ func (s *Store) postRare(ctx context.Context, t *tx, p *posting) error {
 			return err
 		}
 	}
-	if p.alerts == 0 {
+	var alerts []quota.Alert
+	for i := range p.changes {
+		alerts = append(alerts, p.changes[i].Alerts...)
+	}
+	return s.putAlerts(ctx, t, alerts)
+}
+
+// putAlerts puts alerts into the outbox. Their numbers come into sight in their
+// order: who has them holds the row that counts until the transaction ends.
+func (s *Store) putAlerts(ctx context.Context, t *tx, alerts []quota.Alert) error {
+	if len(alerts) == 0 {
 		return nil
 	}
 	var last int64
-	err := t.each(ctx, s.sql.alertNumber, []any{p.alerts}, func(rows *sql.Rows) error { return rows.Scan(&last) })
+	err := t.each(ctx, s.sql.alertNumber, []any{len(alerts)}, func(rows *sql.Rows) error { return rows.Scan(&last) })
 	if err != nil {
 		return err
 	}
-	var org, sub, limit texts
+	var org, sub, limit, kind, id, data texts
 	var seq, start, ends, threshold, maximum, used, overage, at ints
-	n := last - int64(p.alerts)
-	for i := range p.changes {
-		for _, a := range p.changes[i].Alerts {
-			n++
-			seq.add(n)
-			org.add(a.Org)
-			sub.add(string(a.Subject))
-			limit.add(a.Limit)
-			start.add(a.Start)
-			ends.add(a.End)
-			threshold.add(int64(a.Threshold))
-			maximum.add(int64(a.Max))
-			used.add(int64(a.Used))
-			overage.add(int64(a.Overage))
-			at.add(a.At)
-		}
+	n := last - int64(len(alerts))
+	for i := range alerts {
+		a := &alerts[i]
+		n++
+		seq.add(n)
+		org.add(a.Org)
+		sub.add(string(a.Subject))
+		limit.add(a.Limit)
+		start.add(a.Start)
+		ends.add(a.End)
+		threshold.add(int64(a.Threshold))
+		maximum.add(int64(a.Max))
+		used.add(int64(a.Used))
+		overage.add(int64(a.Overage))
+		at.add(a.At)
+		kind.add(a.Kind)
+		id.add(a.ID)
+		data.add(a.Data)
 	}
 	_, err = t.exec(ctx, s.sql.putAlerts, seq.String(), org.String(), sub.String(), limit.String(), start.String(), ends.String(),
-		threshold.String(), maximum.String(), used.String(), overage.String(), at.String())
+		threshold.String(), maximum.String(), used.String(), overage.String(), at.String(), kind.String(), id.String(), data.String())
 	return err
 }

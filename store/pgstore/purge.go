@@ -53,6 +53,13 @@ func (s *Store) Purge(ctx context.Context, p saccount.Purge) (dropped int, err e
 			}
 			dropped += int(n)
 		}
+		if !p.Posts.IsZero() && dropped < p.Most {
+			n, err := s.exec(ctx, s.db.DB, nil, s.sql.purgePosts, p.Posts.UnixMicro(), p.Most-dropped)
+			if err != nil {
+				return err
+			}
+			dropped += int(n)
+		}
 		return nil
 	})
 	return dropped, err

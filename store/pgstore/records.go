@@ -113,6 +113,11 @@ func (s *Store) write(ctx context.Context, batch *saccount.Batch) error {
 			return err
 		}
 	}
+	for i := range batch.Alerts {
+		if err := checkPost(&batch.Alerts[i].Alert); err != nil {
+			return err
+		}
+	}
 	defer s.forget(batch.Org)
 	var sent []int64
 	return s.persist(ctx, "write", func() error {
@@ -178,9 +183,16 @@ func (s *Store) writeOnce(ctx context.Context, batch *saccount.Batch, sent []int
 			return 0, err
 		}
 	}
-	var change int64
-	if err := t.each(ctx, s.sql.change, nil, func(rows *sql.Rows) error { return rows.Scan(&change) }); err != nil {
-		return 0, err
+	if len(batch.Alerts) > 0 {
+		if err := s.postAlerts(ctx, t, batch); err != nil {
+			return 0, err
+		}
+	}
+	var change sql.NullInt64
+	if len(batch.Changes) > 0 {
+		if err := t.each(ctx, s.sql.change, nil, func(rows *sql.Rows) error { return rows.Scan(&change) }); err != nil {
+			return 0, err
+		}
 	}
 	raised := 0
 	if raise {

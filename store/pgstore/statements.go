@@ -18,10 +18,21 @@ type statements struct {
 	purgeReceipts, purgeRequests, purgeAlerts string
 	windows, dropWindows, bump, purgeBatches  string
 	changed, list, putDays                    string
+	newPosts, purgePosts                      string
+	dispatched, lockDispatched, dispatch      string
+	putDeliveries, dueSinks, claim            string
+	settle, deliveries, turn                  string
 }
 
 // counterColumns are in the order of scanCounter.
 const counterColumns = `c.subject, c.number, c.series, c.start, c.used, c.held, c.overage, c.requests, c.max, c.ends, c.rare`
+
+// alertColumns are in the order of scanAlert, deliveryColumns in that of
+// scanDelivery.
+const (
+	alertColumns    = `x.seq, x.org, x.subject, x.limit_name, x.start, x.ends, x.threshold, x.max, x.used, x.overage, x.at, x.kind, x.id, x.data`
+	deliveryColumns = `d.sink, d.state, d.attempt, d.tries, d.next, d.at, d.error, ` + alertColumns
+)
 
 // recordColumns are in the order of scanRecord.
 const recordColumns = `.org, R.kind, R.id, R.parent, R.name, R.disabled, R.created, R.deleted, R.expires, R.labels::text, R.revision, R.data`
@@ -87,12 +98,12 @@ JOIN $s.openings p ON p.org = q.org AND p.subject = q.subject`),
 JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_
 ORDER BY c.start`),
 		alertNumber: in(`UPDATE $s.numbers SET n = n + $1::bigint WHERE name = 'alerts' RETURNING n`),
-		putAlerts: in(`INSERT INTO $s.outbox (seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])`),
+		putAlerts: in(`INSERT INTO $s.outbox (seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at, kind, id, data)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[])`),
 		putOpenings: in(`INSERT INTO $s.openings (org, subject, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
 ON CONFLICT (org, subject) DO UPDATE SET body = excluded.body`),
 		posted: in(`SELECT b.token, b.orgs FROM $s.batches b WHERE b.token = ANY($1::bigint[])`),
-		outbox: in(`SELECT seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at FROM $s.outbox WHERE seq > $1 ORDER BY seq LIMIT $2`),
+		outbox: in(`SELECT ` + alertColumns + ` FROM $s.outbox x WHERE x.seq > $1 ORDER BY x.seq LIMIT $2`),
 
 		records: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM unnest($2::bigint[], $3::text[]) AS q(kind, id)
 JOIN $s.records r ON r.org = $1 AND r.kind = q.kind AND r.id = q.id LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id`),
@@ -108,7 +119,7 @@ ON CONFLICT (org, kind, id) DO UPDATE SET parent = excluded.parent, name = exclu
 		putAudit: in(`INSERT INTO $s.audit (org, seq, at, data) SELECT $1, q.seq, q.at, q.data FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS q(seq, at, data)`),
 		change:   in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
 		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
-UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = $4::bigint WHERE org = $1`),
+UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = coalesce($4::bigint, changed) WHERE org = $1`),
 		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + columns("a") + `, ` + columns("g") + `, o.settings
 FROM $s.records r
 LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
@@ -146,7 +157,40 @@ WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = q.ser
 WHERE r.org = q.org AND r.id = q.id AND r.keep <= $1 AND r.expires IS NULL`),
 		purgeRequests: in(`DELETE FROM $s.records r USING (SELECT org, id FROM $s.records WHERE kind = 6 AND expires <= $1 ORDER BY expires LIMIT $2) AS q
 WHERE r.org = q.org AND r.kind = 6 AND r.id = q.id AND r.expires <= $1`),
-		purgeAlerts: in(`DELETE FROM $s.outbox WHERE seq IN (SELECT seq FROM $s.outbox WHERE at < $1 ORDER BY seq LIMIT $2)`),
+		// The deliveries go first: a claim joins both, and finds neither.
+		purgeAlerts: in(`WITH g AS MATERIALIZED (SELECT seq FROM $s.outbox WHERE at < $1 ORDER BY seq LIMIT $2),
+d AS (DELETE FROM $s.deliveries d USING g WHERE d.seq = g.seq)
+DELETE FROM $s.outbox x USING g WHERE x.seq = g.seq`),
+		newPosts: in(`INSERT INTO $s.posts (org, id, keep) SELECT $1, q.id, q.keep FROM unnest($2::text[], $3::bigint[]) AS q(id, keep)
+ON CONFLICT (org, id) DO NOTHING RETURNING id`),
+		purgePosts:     in(`DELETE FROM $s.posts p USING (SELECT org, id FROM $s.posts WHERE keep <= $1 LIMIT $2) AS q WHERE p.org = q.org AND p.id = q.id`),
+		dispatched:     in(`SELECT n FROM $s.numbers WHERE name = 'dispatched'`),
+		lockDispatched: in(`SELECT n, ` + durable + ` FROM $s.numbers WHERE name = 'dispatched' FOR UPDATE`),
+		dispatch:       in(`UPDATE $s.numbers SET n = $1 WHERE name = 'dispatched'`),
+		putDeliveries: in(`INSERT INTO $s.deliveries (seq, sink, state, attempt, tries, next, at, error)
+SELECT q.seq, q.sink, q.state, 0, 0, q.next, q.at, '' FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS q(seq, sink, state, next, at)
+JOIN $s.outbox x ON x.seq = q.seq ON CONFLICT (seq, sink) DO NOTHING`),
+		// One look into the index for each sink, however much is due of it.
+		dueSinks: in(`WITH RECURSIVE s AS (
+	(SELECT d.sink, d.next FROM $s.deliveries d WHERE d.state = 1 AND d.sink > $2 ORDER BY d.sink, d.next LIMIT 1)
+	UNION ALL
+	SELECT n.sink, n.next FROM s, LATERAL (SELECT d.sink, d.next FROM $s.deliveries d WHERE d.state = 1 AND d.sink > s.sink ORDER BY d.sink, d.next LIMIT 1) AS n
+)
+SELECT sink FROM s WHERE next <= $1 LIMIT $3`),
+		claim: in(`WITH c AS MATERIALIZED (
+	SELECT d.seq FROM $s.deliveries d WHERE d.sink = $1 AND d.state = 1 AND d.next <= $2 ORDER BY d.next LIMIT $4 FOR UPDATE SKIP LOCKED
+), u AS (
+	UPDATE $s.deliveries d SET attempt = d.attempt + 1, tries = d.tries + 1, next = $3 FROM c WHERE d.sink = $1 AND d.seq = c.seq
+	RETURNING d.*
+)
+SELECT ` + deliveryColumns + ` FROM u d JOIN $s.outbox x ON x.seq = d.seq`),
+		settle: in(`UPDATE $s.deliveries d SET state = q.state, tries = q.tries, next = q.next, at = q.at, error = q.error
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) AS q(seq, sink, attempt, state, tries, next, at, error)
+WHERE d.seq = q.seq AND d.sink = q.sink AND d.attempt = q.attempt`),
+		deliveries: in(`SELECT ` + deliveryColumns + ` FROM $s.deliveries d JOIN $s.outbox x ON x.seq = d.seq
+WHERE (d.seq, d.sink) > ($1, $2)`),
+		turn: in(`INSERT INTO $s.turns AS t (name, ends) VALUES ($1, $3) ON CONFLICT (name) DO UPDATE SET ends = excluded.ends
+WHERE t.ends <= $2 OR t.ends - $2 > 2 * (excluded.ends - $2)`),
 		windows: in(`SELECT c.org, c.subject, c.number, c.series, c.start FROM $s.counters c
 WHERE c.number > 0 AND c.ends <> 0 AND c.ends <= $1 AND c.held = 0 LIMIT $2`),
 		dropWindows: in(`DELETE FROM $s.counters c USING unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS q(org, subject, number, series, start)
@@ -163,5 +207,6 @@ func (t *statements) within() []string {
 	return []string{
 		t.lock, t.state, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
+		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
 	}
 }

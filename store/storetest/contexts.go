@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/usage"
@@ -39,6 +40,7 @@ func (k *kit) calls(o *quota.Op) map[string]func(context.Context) error {
 		"Write": func(ctx context.Context) error {
 			b := changes(record(saccount.KindKey, "k9", "a1", "New"))
 			b.Audit = []saccount.Entry{{At: at(noon)}}
+			b.Alerts = []alert.Post{post("", "key:k9")}
 			b.Open = []saccount.Opening{opening(key1, monthly(1, 9, noon), nil)}
 			return k.Write(ctx, b)
 		},
@@ -53,7 +55,20 @@ func (k *kit) calls(o *quota.Op) map[string]func(context.Context) error {
 		"Touch": func(ctx context.Context) error {
 			return k.Touch(ctx, []saccount.Touch{{Org: acme, Key: "k1", Use: saccount.Use{At: at(noon)}}})
 		},
-		"Audit": func(ctx context.Context) error { _, err := k.Audit(ctx, acme, 0, 10); return err },
+		"Dispatched": func(ctx context.Context) error { _, err := k.Dispatched(ctx); return err },
+		"Dispatch":   func(ctx context.Context) error { return k.Dispatch(ctx, 0, 9, nil) },
+		"DueSinks":   func(ctx context.Context) error { _, err := k.DueSinks(ctx, noon, "", 1); return err },
+		"ClaimDeliveries": func(ctx context.Context) error {
+			_, err := k.ClaimDeliveries(ctx, "log", noon, noon+minute, 1)
+			return err
+		},
+		"SettleDeliveries": func(ctx context.Context) error {
+			_, err := k.SettleDeliveries(ctx, []alert.Delivery{delivery(1, "log", noon)})
+			return err
+		},
+		"Deliveries": func(ctx context.Context) error { _, err := k.Deliveries(ctx, alert.Query{N: 1}); return err },
+		"Turn":       func(ctx context.Context) error { _, err := k.Turn(ctx, "sweep", noon, noon+minute); return err },
+		"Audit":      func(ctx context.Context) error { _, err := k.Audit(ctx, acme, 0, 10); return err },
 		"Purge": func(ctx context.Context) error {
 			_, err := k.Purge(ctx, saccount.Purge{Receipts: at(noon + 1000*day), Most: 10})
 			return err

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/store"
@@ -101,6 +102,32 @@ func (p *pair) Audit(ctx context.Context, org string, after int64, n int) ([]sac
 
 func (p *pair) Purge(ctx context.Context, what saccount.Purge) (int, error) {
 	return p.next().Purge(ctx, what)
+}
+
+func (p *pair) Dispatched(ctx context.Context) (int64, error) { return p.next().Dispatched(ctx) }
+
+func (p *pair) Dispatch(ctx context.Context, from, to int64, ds []alert.Delivery) error {
+	return p.next().Dispatch(ctx, from, to, ds)
+}
+
+func (p *pair) DueSinks(ctx context.Context, now int64, after string, n int) ([]string, error) {
+	return p.next().DueSinks(ctx, now, after, n)
+}
+
+func (p *pair) ClaimDeliveries(ctx context.Context, sink string, now, until int64, n int) ([]alert.Delivery, error) {
+	return p.next().ClaimDeliveries(ctx, sink, now, until, n)
+}
+
+func (p *pair) SettleDeliveries(ctx context.Context, ds []alert.Delivery) (int, error) {
+	return p.next().SettleDeliveries(ctx, ds)
+}
+
+func (p *pair) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery, error) {
+	return p.next().Deliveries(ctx, q)
+}
+
+func (p *pair) Turn(ctx context.Context, name string, now, until int64) (bool, error) {
+	return p.next().Turn(ctx, name, now, until)
 }
 
 func (p *pair) Close() error { return errors.Join(p.of[0].Close(), p.of[1].Close()) }

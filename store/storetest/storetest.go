@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Usage", usages()},
 		{"Fold", folds()},
 		{"Alerts", alerts()},
+		{"Deliveries", deliveries()},
 		{"Race", races()},
 		{"Ledger", ledgers()},
 		{"Upkeep", upkeep()},

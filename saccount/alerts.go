@@ -1,0 +1,111 @@
+package saccount
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/keypurse/keypurse/alert"
+	"github.com/keypurse/keypurse/quota"
+)
+
+// Alerts configures who hears of what. Its zero value sends nothing: alerts
+// gather in the store's outbox until Sweep drops them.
+type Alerts struct {
+	// Sinks are the host's own: they get the alerts of every organization that
+	// pass their filters. Names must not begin with "recipient:".
+	Sinks []alert.Route
+	// Schedule, Timeout, Poll, Parallel and MaxAge are those of alert.Config;
+	// zero values are its defaults.
+	Schedule []time.Duration
+	Timeout  time.Duration
+	Poll     time.Duration
+	Parallel int
+	MaxAge   time.Duration
+}
+
+// alerts is what watches.
+type alerts struct {
+	service   *Service
+	deliverer *alert.Deliverer
+	ctx       context.Context // over when the Service closes
+	stop      context.CancelFunc
+	mu        sync.Mutex
+	running   sync.WaitGroup
+}
+
+func newAlerts(s *Service) (*alerts, error) {
+	a := &alerts{service: s}
+	cfg := &s.cfg.Alerts
+	var err error
+	a.deliverer, err = alert.NewDeliverer(alert.Config{
+		Store: s.store, Sinks: cfg.Sinks, Schedule: cfg.Schedule, Timeout: cfg.Timeout, Poll: cfg.Poll, Parallel: cfg.Parallel, MaxAge: cfg.MaxAge,
+		Name: a.name, Now: s.now, Logger: s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	return a, nil
+}
+
+// name is what a subject's record is called; empty where it cannot be told.
+func (a *alerts) name(ctx context.Context, org string, subject quota.Subject) string {
+	for k := KindOrg; k <= KindKey; k++ {
+		if k.String() == subject.Kind() {
+			if l, err := a.service.lookup(ctx, org, k, subject.ID()); err == nil {
+				return l.Record.Name
+			}
+		}
+	}
+	return ""
+}
+
+// begin notes that something runs that Close waits for.
+func (a *alerts) begin() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ctx.Err() != nil {
+		return false
+	}
+	a.running.Add(1)
+	return true
+}
+
+func (a *alerts) close() {
+	a.mu.Lock()
+	a.stop()
+	a.mu.Unlock()
+	a.running.Wait()
+}
+
+// Watch brings alerts to their sinks until the context is over or the Service
+// is closed, and returns when what is on its way has ended. Run it in a
+// goroutine of its own, in as many processes as there are: they share the work.
+// No charge waits for it. What fails is logged and tried again. Its error is
+// nil, or ErrClosed where the Service was closed before.
+func (s *Service) Watch(ctx context.Context) error {
+	if !s.alerts.begin() {
+		return fmt.Errorf("saccount: watch: %w", ErrClosed)
+	}
+	defer s.alerts.running.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.alerts.ctx, cancel)()
+	return s.alerts.deliverer.Run(ctx)
+}
+
+// DeliverAlerts sends what is due now, once, and returns when all of it was
+// tried: for tests, and for hosts that are called by a timer of their own
+// instead of running Watch. Errors: ErrClosed, and the store's.
+func (s *Service) DeliverAlerts(ctx context.Context) error {
+	if !s.alerts.begin() {
+		return fmt.Errorf("saccount: deliver alerts: %w", ErrClosed)
+	}
+	defer s.alerts.running.Done()
+	if err := s.alerts.deliverer.Deliver(ctx); err != nil {
+		return fmt.Errorf("saccount: deliver alerts: %w", err)
+	}
+	return nil
+}
