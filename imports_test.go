@@ -22,7 +22,7 @@ var may = map[string][]string{
 	"apikey":                {},
 	"quota":                 {},
 	"usage":                 {"quota"},
-	"alert":                 {"quota"},
+	"alert":                 {"quota", "code.dny.dev/ssrf", "github.com/standard-webhooks/standard-webhooks"},
 	"saccount":              {"alert", "apikey", "quota", "usage", "golang.org/x/time"},
 	"saccount/saccounttest": {"apikey", "quota", "saccount", "store/memstore"},
 	"store":                 {"saccount"},

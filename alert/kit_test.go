@@ -102,11 +102,9 @@ func list(t *testing.T, st alert.Store, q alert.Query) []alert.Delivery {
 	return ds
 }
 
-var hostSecret = []byte("0123456789abcdef0123456789abcdef")
-
-func secret(t *testing.T, version int) alert.Secret {
+func secret(t *testing.T, version byte) alert.Secret {
 	t.Helper()
-	s, err := alert.DeriveSecret(hostSecret, "acme", "e1", version)
+	s, err := alert.NewSecret(append([]byte("0123456789abcdef0123456789abcde"), version))
 	require.NoError(t, err)
 	return s
 }

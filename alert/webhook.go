@@ -44,7 +44,7 @@ func (w *Webhooks) Sink(address string, secrets ...Secret) (Sink, error) {
 	}
 	for _, s := range secrets {
 		if len(s.key) == 0 {
-			return nil, fmt.Errorf("alert: webhook: %w secret: it is empty; see DeriveSecret", quota.ErrInvalid)
+			return nil, fmt.Errorf("alert: webhook: %w secret: it is empty; see NewSecret", quota.ErrInvalid)
 		}
 	}
 	return &webhook{w, address, secrets}, nil
