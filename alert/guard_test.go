@@ -39,6 +39,21 @@ func (n *names) answer(name string, v6 bool) (addr netip.Addr, ok bool) {
 	return list[0], true
 }
 
+// say gives a name its addresses.
+func (n *names) say(name string, addrs ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range addrs {
+		n.of[name] = append(n.of[name], netip.MustParseAddr(a))
+	}
+}
+
+func (n *names) questions() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.asked
+}
+
 // resolver asks the name server.
 func (n *names) resolver(t *testing.T) *net.Resolver {
 	t.Helper()
@@ -146,7 +161,7 @@ func TestHostileAddresses(t *testing.T) {
 		"127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.3.4", "0.0.0.0", "::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "fe80::1", "fd00:ec2::254", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001::1",
 	} {
 		name := "n" + itoa(i) + ".example.com"
-		ns.of[name] = []netip.Addr{netip.MustParseAddr(to)}
+		ns.say(name, to)
 		sink, err := hooks.Sink(at(name), secret(t, 1))
 		require.NoError(t, err, "a name is looked at when it is dialled")
 		err = sink.Send(ctx, sample())
@@ -155,14 +170,13 @@ func TestHostileAddresses(t *testing.T) {
 			assert.NotContains(t, err.Error(), to, "what a name means inside is nobody's business")
 		}
 	}
-	ns.of["rebind.example.com"] = []netip.Addr{netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("127.0.0.1")}
+	ns.say("rebind.example.com", "203.0.113.7", "127.0.0.1")
 	sink, err := hooks.Sink(at("rebind.example.com"), secret(t, 1))
 	require.NoError(t, err)
 	for range 3 {
 		assert.ErrorIs(t, sink.Send(ctx, sample()), alert.ErrProhibited)
 	}
-	asked := ns.asked
-	assert.NotZero(t, asked, "the names were asked for")
+	assert.NotZero(t, ns.questions(), "the names were asked for")
 
 	require.NoError(t, ln.Close())
 	<-done

@@ -86,15 +86,22 @@ func (a *Alert) sentence() string {
 	case KindKeyAddress:
 		return fmt.Sprintf("%s was used from %s for the first time.", who, f[FigureAddress])
 	case KindKeyDisabled:
-		return strings.TrimSpace(fmt.Sprintf("%s was disabled: %s", who, f[FigureReason])) + "."
+		return who + " was disabled" + because(f[FigureReason]) + "."
 	case KindKeyLeaked:
-		return strings.TrimSpace(fmt.Sprintf("The token of %s was found where it should not be. The key is disabled. %s", lower(who), f[FigureReason]))
+		return fmt.Sprintf("The token of %s was found where it should not be, and the key was disabled%s.", lower(who), because(f[FigureReason]))
 	case KindWebhookGone:
 		return fmt.Sprintf("The webhook %s of %s was disabled: %s.", f[FigureAddress], lower(who), f[FigureReason])
 	case KindTest:
 		return fmt.Sprintf("This is a test alert of %s. Nothing happened.", lower(who))
 	}
 	return fmt.Sprintf("%s: %s.", who, a.Kind)
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 func lower(s string) string {
