@@ -75,6 +75,7 @@ const (
 	FigureSpent   = "spent"   // credits
 	FigureUsual   = "usual"   // credits
 	FigureReason  = "reason"  // a few words
+	FigureSink    = "sink"    // of a test: the one sink that it is for; not sent
 )
 
 // New makes an alert to be posted: of a kind, about a subject, once for each

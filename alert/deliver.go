@@ -55,15 +55,12 @@ func (d *Deliverer) dispatch(ctx context.Context) (more bool, err error) {
 	return err == nil && len(alerts) == perDispatch, err
 }
 
-// figureSink names the one sink that a test alert is for.
-const figureSink = "sink"
-
 // meant reports whether a test alert is for the sink.
 func (d *Deliverer) meant(a *quota.Alert, sink string) bool {
 	if Kind(a.Kind) != KindTest {
 		return true
 	}
-	only := Read(*a, "").Figures[figureSink]
+	only := Read(*a, "").Figures[FigureSink]
 	return only == "" || only == sink
 }
 
@@ -209,7 +206,7 @@ func (d *Deliverer) try(ctx context.Context, del *Delivery) (error, <-chan struc
 		name = d.cfg.Name(ctx, del.Alert.Org, del.Alert.Subject)
 	}
 	a := Read(del.Alert, name)
-	delete(a.Figures, figureSink)
+	delete(a.Figures, FigureSink)
 	done, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(done)

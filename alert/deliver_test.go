@@ -83,7 +83,9 @@ func TestRetryAfterAndGone(t *testing.T) {
 	var gone []string
 	d := deliverer(t, alert.Config{
 		Store: st, Now: c.now, Sinks: []alert.Route{{Name: "bad", Sink: bad}},
-		Gone: func(_ context.Context, org, sink string, why error) { gone = append(gone, org+" "+sink+" "+why.Error()) },
+		Gone: func(_ context.Context, org, sink string, why error) {
+			gone = append(gone, org+" "+sink+" "+why.Error())
+		},
 	})
 	post(t, st, "acme", 1, start)
 	require.NoError(t, d.Deliver(ctx))

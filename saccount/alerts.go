@@ -3,6 +3,7 @@ package saccount
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,13 @@ type Alerts struct {
 	// Sinks are the host's own: they get the alerts of every organization that
 	// pass their filters. Names must not begin with "recipient:".
 	Sinks []alert.Route
+	// Email sends the letters to organizations' mail addresses. Nil: they can
+	// have none.
+	Email alert.EmailFunc
+	// Webhooks says where organizations' webhooks may go. They are signed with
+	// what is derived from Config.Secrets; without one there are none. Its Now is
+	// not used.
+	Webhooks alert.WebhookConfig
 	// Schedule, Timeout, Poll, Parallel and MaxAge are those of alert.Config;
 	// zero values are its defaults.
 	Schedule []time.Duration
@@ -25,10 +33,14 @@ type Alerts struct {
 	MaxAge   time.Duration
 }
 
+// episodeKept is how long it is remembered that an episode was alerted.
+const episodeKept = 400 * 24 * time.Hour
+
 // alerts is what watches.
 type alerts struct {
 	service   *Service
 	deliverer *alert.Deliverer
+	hooks     *alert.Webhooks
 	ctx       context.Context // over when the Service closes
 	stop      context.CancelFunc
 	mu        sync.Mutex
@@ -38,10 +50,18 @@ type alerts struct {
 func newAlerts(s *Service) (*alerts, error) {
 	a := &alerts{service: s}
 	cfg := &s.cfg.Alerts
+	for i := range cfg.Sinks {
+		if strings.HasPrefix(cfg.Sinks[i].Name, recipientSink) {
+			return nil, invalidf("Sinks: the name %q is one of organizations' recipients; give another", cfg.Sinks[i].Name)
+		}
+	}
+	hooks := cfg.Webhooks
+	hooks.Now = s.now
+	a.hooks = alert.NewWebhooks(hooks)
 	var err error
 	a.deliverer, err = alert.NewDeliverer(alert.Config{
 		Store: s.store, Sinks: cfg.Sinks, Schedule: cfg.Schedule, Timeout: cfg.Timeout, Poll: cfg.Poll, Parallel: cfg.Parallel, MaxAge: cfg.MaxAge,
-		Name: a.name, Now: s.now, Logger: s.log,
+		Recipients: a.routes, Gone: a.gone, Name: a.name, Now: s.now, Logger: s.log,
 	})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,7 @@ type data struct {
 	Request     string         `json:"request,omitempty"` // that made an organization: see Guard
 	CreatedBy   Actor          `json:"created_by,omitempty"`
 	Updated     time.Time      `json:"updated,omitzero"`
+	Recipients  []Recipient    `json:"recipients,omitempty"` // of an organization
 }
 
 // secret is one living secret of a key: its hash, never the secret.
@@ -88,10 +89,14 @@ func (n *node) setLimit(l quota.Limit) {
 }
 
 func (n *node) org() Org {
-	return Org{
+	o := Org{
 		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Disabled: n.Disabled,
 		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
 	}
+	for _, r := range n.Recipients {
+		o.Recipients = append(o.Recipients, r.shown())
+	}
+	return o
 }
 
 func (n *node) account() Account {

@@ -25,6 +25,9 @@ type Org struct {
 	Updated   time.Time         `json:"updated,omitzero"`
 	Deleted   time.Time         `json:"deleted,omitzero"`
 	Revision  int64             `json:"revision"`
+	// Recipients are who hears of its alerts, without the paths of webhooks: see
+	// Service.Recipients.
+	Recipients []Recipient `json:"recipients,omitempty"`
 }
 
 // Account is a service account: a non-human identity of an organization. It
