@@ -24,6 +24,8 @@ type Alerts struct {
 	// what is derived from Config.Secrets; without one there are none. Its Now is
 	// not used.
 	Webhooks alert.WebhookConfig
+	// Rules are what is looked for besides thresholds.
+	Rules Rules
 	// Schedule, Timeout, Poll, Parallel and MaxAge are those of alert.Config;
 	// zero values are its defaults.
 	Schedule []time.Duration
@@ -41,6 +43,8 @@ type alerts struct {
 	service   *Service
 	deliverer *alert.Deliverer
 	hooks     *alert.Webhooks
+	rules     Rules
+	addresses addresses
 	ctx       context.Context // over when the Service closes
 	stop      context.CancelFunc
 	mu        sync.Mutex
@@ -59,6 +63,10 @@ func newAlerts(s *Service) (*alerts, error) {
 	hooks.Now = s.now
 	a.hooks = alert.NewWebhooks(hooks)
 	var err error
+	if a.rules, err = cfg.Rules.check(); err != nil {
+		return nil, err
+	}
+	a.addresses.seen, a.addresses.muted = map[[2]string]bool{}, map[string]time.Time{}
 	a.deliverer, err = alert.NewDeliverer(alert.Config{
 		Store: s.store, Sinks: cfg.Sinks, Schedule: cfg.Schedule, Timeout: cfg.Timeout, Poll: cfg.Poll, Parallel: cfg.Parallel, MaxAge: cfg.MaxAge,
 		Recipients: a.routes, Gone: a.gone, Name: a.name, Now: s.now, Logger: s.log,
@@ -100,7 +108,7 @@ func (a *alerts) close() {
 	a.running.Wait()
 }
 
-// Watch brings alerts to their sinks until the context is over or the Service
+// Watch brings alerts to their sinks, and looks for what the Rules alert of, until the context is over or the Service
 // is closed, and returns when what is on its way has ended. Run it in a
 // goroutine of its own, in as many processes as there are: they share the work.
 // No charge waits for it. What fails is logged and tried again. Its error is
@@ -113,6 +121,9 @@ func (s *Service) Watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.alerts.ctx, cancel)()
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweeping.Go(func() { s.alerts.sweeps(ctx) })
 	return s.alerts.deliverer.Run(ctx)
 }
 

@@ -81,6 +81,7 @@ func (u *uses) fire() {
 			return
 		}
 		u.mu.Unlock()
+		u.service.alerts.used(context.Background(), ts)
 		if err := u.service.store.Touch(context.Background(), ts); err != nil {
 			u.service.log.Warn("keypurse: last uses of keys were not written", "keys", len(ts), "error", err)
 		}
@@ -110,6 +111,7 @@ func (u *uses) flush(ctx context.Context) error {
 	if len(ts) == 0 {
 		return nil
 	}
+	u.service.alerts.used(ctx, ts)
 	if err := u.service.store.Touch(ctx, ts); err != nil {
 		return fmt.Errorf("saccount: write last uses of keys: %w", err)
 	}
