@@ -87,7 +87,7 @@ func (d *Deliverer) serve(ctx context.Context, sink string) (failed bool, hung *
 	lease := (perClaim/perSink)*(d.cfg.Timeout+grace) + 30*time.Second
 	for ctx.Err() == nil {
 		now := d.now()
-		claimed, err := d.cfg.Store.ClaimDeliveries(ctx, sink, now, now+lease.Microseconds(), perClaim)
+		claimed, err := d.claim(ctx, sink, now, now+lease.Microseconds())
 		if err != nil {
 			if ctx.Err() == nil {
 				d.cfg.Logger.Warn("keypurse: alerts wait: the store failed", "sink", sink, "error", err)
@@ -129,6 +129,14 @@ func (d *Deliverer) serve(ctx context.Context, sink string) (failed bool, hung *
 		}
 	}
 	return failed, nil
+}
+
+// claim claims also where ctx ends meanwhile: a claim whose answer nobody waits
+// for would keep its alerts from everybody until it is over.
+func (d *Deliverer) claim(ctx context.Context, sink string, now, until int64) ([]Delivery, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Timeout)
+	defer cancel()
+	return d.cfg.Store.ClaimDeliveries(ctx, sink, now, until, perClaim)
 }
 
 // unclaim gives back what was claimed and not tried: it is due at once.

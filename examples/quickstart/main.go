@@ -1,13 +1,15 @@
 // Quickstart is a small paid service: it counts words, for a hundredth of a
 // credit each, and charges the service account whose key the request carries.
 //
-//	go run ./examples/quickstart [-addr 127.0.0.1:8080] [-db FILE] [-new-key NAME] [-demo]
+//	go run ./examples/quickstart [-addr 127.0.0.1:8080] [-db FILE] [-new-key NAME] [-demo] [-webhook URL]
 //
 // The dashboard is at /dashboard/, for this machine alone; -demo gives it a month
 // of history to show.
 //
 // Everything is kept in one bbolt file. The first start makes an organization,
-// a service account and a key, and prints the key; it is never shown again.
+// a service account and a key, and prints the key; it is never shown again. It
+// prints its alerts as they come, and posts them to a webhook, signed by Standard
+// Webhooks, where one is named.
 package main
 
 import (
@@ -45,6 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	file := flags.String("db", "", "bbolt file (default: keypurse/quickstart.db in the user's cache directory)")
 	newKey := flags.String("new-key", "", "make another key with this name, and print it")
 	history := flags.Bool("demo", false, "add service accounts with a month of history, for the dashboard to show")
+	webhook := flags.String("webhook", "", "URL to post alerts to, on this machine too; its signing secret is printed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -73,7 +76,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 			return err
 		}
 	}
-	svc, err := saccount.New(st, saccount.Config{Prefix: "acme"})
+	secret, err := hostSecret(*file + ".secret")
+	if err != nil {
+		return err
+	}
+	svc, err := saccount.New(st, saccount.Config{Prefix: "acme", Secrets: []saccount.Secret{secret}, Alerts: alerts(out)})
 	if err != nil {
 		return err
 	}
@@ -81,6 +88,15 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := setUp(ctx, svc, out, "http://"+ln.Addr().String(), *newKey); err != nil {
 		return err
 	}
+	if *webhook != "" {
+		if err := setWebhook(ctx, svc, out, *webhook); err != nil {
+			return err
+		}
+	}
+	watching, stop := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- svc.Watch(watching) }()
+	defer func() { stop(); err = errors.Join(err, <-watched) }()
 	mux, err := handler(svc)
 	if err != nil {
 		return err
