@@ -71,8 +71,8 @@ STORE ?= memory
 sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=… STORE=memory|bolt|postgres|all; LEASES=1: of processes that lease
 	$(GO) run ./internal/sim/cmd/sim -seed $(SEED) -steps $(STEPS) -store $(STORE) $(if $(LEASES),-leases $(if $(filter 1,$(LEASES)),60s,$(LEASES)))
 
-crash: ## kill -9 of a process that charges, 200 times
-	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run Crash -timeout 30m ./store/boltstore
+crash: ## kill -9 of a process that charges, and of one that alerts, 200 times each
+	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run 'Crash|Kills' -timeout 30m ./store/boltstore ./saccount
 
 powercut: ## power cuts of a loop device; needs root, loop devices and mkfs.ext4
 	$(GO) test -count=1 -tags powercut -run PowerCut -v -timeout 30m ./store/boltstore

@@ -1,9 +1,15 @@
 package saccount_test
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv("KEYPURSE_ALERT_CHILD"); path != "" {
+		os.Exit(crashChild(path))
+	}
+	goleak.VerifyTestMain(m)
+}
