@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,6 +208,13 @@ func (s *Service) apply(n *node, b *Batch, u *Update, zone string) (err error) {
 		return err
 	}
 	b.Open = open
+	if u.Thresholds != nil {
+		probe := quota.Limit{Name: quota.DefaultLimitName, Thresholds: *u.Thresholds}
+		if err := probe.Validate(b.At); err != nil {
+			return within("/thresholds", limitErr(err))
+		}
+		n.Thresholds = slices.Clone(*u.Thresholds)
+	}
 	if u.Rate != nil {
 		if n.Rate, err = checkRate(u.Rate); err != nil {
 			return err
@@ -256,6 +264,7 @@ func (u *Update) fits(kind Kind) error {
 		{"AllowFrom", u.AllowFrom != nil, []Kind{KindKey, KindManagementKey}},
 		{"Expires", u.Expires != nil, []Kind{KindKey, KindManagementKey}},
 		{"Labels", len(u.Labels) > 0, []Kind{KindOrg, KindAccount, KindMember, KindKey}},
+		{"Thresholds", u.Thresholds != nil, []Kind{KindOrg, KindAccount, KindMember, KindKey}},
 		{"Limits", len(u.Limits) > 0, []Kind{KindOrg, KindAccount, KindMember, KindKey}},
 	} {
 		ok := !f.set

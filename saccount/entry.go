@@ -2,6 +2,7 @@ package saccount
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ type view struct {
 	purse    quota.Purse   // at 32, so that what it remembers begins a line
 	disabled bool
 	deleted  bool
-	_        [62]byte // views begin lines too
+	own      bool // it has thresholds of its own
+	// thresholds are those of limits on it and below it that name none.
+	thresholds []quota.Threshold
+	_          [32]byte // views begin lines too
 }
 
 // entry is a key or a member with all that a request of it needs, as read at
@@ -202,25 +206,20 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	}
 	e := &entry{service: s, kind: n.Kind, settings: l.Settings, guarded: len(n.AllowFrom) > 0}
 	e.about = &about{name: n.Name, environment: n.Environment, scopes: n.Scopes, allowFrom: n.AllowFrom}
-	set, err := s.limitSet(n.Limits)
-	if err != nil {
+	if e.org, err = s.view(l.Org, s.cfg.Thresholds); err != nil {
 		return nil, err
 	}
-	if err := e.purse.Fill(n.subject(), n.Sequence, set); err != nil {
-		return nil, err
-	}
-	if e.org, err = s.view(l.Org); err != nil {
-		return nil, err
-	}
+	thresholds := e.org.thresholds
 	e.purses[0], e.purses[1] = &e.purse, &e.org.purse
 	deleted, disabled := e.org.deleted || !n.Deleted.IsZero(), e.org.disabled || n.Disabled
 	if old != nil {
 		e.noted.Store(old.noted.Load())
 	}
 	if n.Kind == KindKey {
-		if e.account, err = s.view(l.Account); err != nil {
+		if e.account, err = s.view(l.Account, thresholds); err != nil {
 			return nil, err
 		}
+		thresholds = e.account.thresholds
 		e.purses[1], e.purses[2] = &e.account.purse, &e.org.purse
 		deleted, disabled = deleted || e.account.deleted, disabled || e.account.disabled
 		var was *rate.Limiter
@@ -229,6 +228,16 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 		}
 		e.about.rate = limiter(n.Rate, was)
 		e.paced = e.about.rate != nil || e.account.rate != nil
+	}
+	if n.Thresholds != nil {
+		thresholds = n.Thresholds
+	}
+	set, err := s.limitSet(n.Limits, thresholds)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.purse.Fill(n.subject(), n.Sequence, set); err != nil {
+		return nil, err
 	}
 	switch {
 	case deleted:
@@ -256,18 +265,22 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	return e, nil
 }
 
-// limitSet gives the one LimitSet of these limits: the keys of a plan share it.
-func (s *Service) limitSet(limits []quota.Limit) (*quota.LimitSet, error) {
+// limitSet gives the one LimitSet of these limits, and of the thresholds of those
+// that name none: the keys of a plan share it.
+func (s *Service) limitSet(limits []quota.Limit, thresholds []quota.Threshold) (*quota.LimitSet, error) {
 	b, err := json.Marshal(limits)
 	if err != nil {
 		return nil, err
+	}
+	for _, t := range thresholds {
+		b = binary.AppendVarint(b, int64(t))
 	}
 	key := string(b)
 	hash := maphash.String(s.sets.seed, key)
 	if set, ok := s.sets.get(hash, key); ok {
 		return set, nil
 	}
-	set, err := quota.NewLimitSet(limits, s.cfg.Thresholds)
+	set, err := quota.NewLimitSet(limits, thresholds)
 	if err == nil {
 		s.sets.put(hash, key, set)
 	}
@@ -286,20 +299,24 @@ func (c *cred) set(s *Service, x *secret) {
 	c.pepper = uint8(i) // at most apikey.MaxPeppers and two
 }
 
-// view gives the shared view of an organization or account.
-func (s *Service) view(r *Record) (*view, error) {
+// view gives the shared view of an organization or account, which inherits
+// thresholds.
+func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 	at := place{r.Kind, r.Org, r.ID}
 	hash := at.hash(s.views.seed)
 	old, ok := s.views.get(hash, at)
-	if ok && old.revision == r.Revision {
+	if ok && old.revision == r.Revision && (old.own || slices.Equal(old.thresholds, thresholds)) {
 		return old, nil
 	}
 	n, err := readNode(*r)
 	if err != nil {
 		return nil, err
 	}
-	v := &view{id: r.ID, revision: r.Revision, disabled: r.Disabled, deleted: !r.Deleted.IsZero()}
-	set, err := s.limitSet(n.Limits)
+	v := &view{id: r.ID, revision: r.Revision, disabled: r.Disabled, deleted: !r.Deleted.IsZero(), thresholds: thresholds}
+	if n.Thresholds != nil {
+		v.own, v.thresholds = true, n.Thresholds
+	}
+	set, err := s.limitSet(n.Limits, v.thresholds)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +328,7 @@ func (s *Service) view(r *Record) (*view, error) {
 		was = old.rate
 	}
 	v.rate = limiter(n.Rate, was)
-	if !ok || old.revision < r.Revision { // a late reading does not replace a newer one
+	if !ok || old.revision <= r.Revision { // a late reading does not replace a newer one
 		s.views.put(hash, at, v)
 	}
 	return v, nil

@@ -36,6 +36,9 @@ type data struct {
 	CreatedBy   Actor          `json:"created_by,omitempty"`
 	Updated     time.Time      `json:"updated,omitzero"`
 	Recipients  []Recipient    `json:"recipients,omitempty"` // of an organization
+	// Thresholds are those of limits on it and below it that name none; nil
+	// inherits, empty is none.
+	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
 }
 
 // secret is one living secret of a key: its hash, never the secret.
@@ -90,7 +93,7 @@ func (n *node) setLimit(l quota.Limit) {
 
 func (n *node) org() Org {
 	o := Org{
-		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Disabled: n.Disabled,
+		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Thresholds: n.Thresholds, Disabled: n.Disabled,
 		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
 	}
 	for _, r := range n.Recipients {
@@ -101,7 +104,7 @@ func (n *node) org() Org {
 
 func (n *node) account() Account {
 	return Account{
-		ID: n.ID, Org: n.Org, Name: n.Name, Description: n.Description, Labels: n.Labels, Limits: n.Limits, Rate: n.Rate,
+		ID: n.ID, Org: n.Org, Name: n.Name, Description: n.Description, Labels: n.Labels, Limits: n.Limits, Thresholds: n.Thresholds, Rate: n.Rate,
 		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
 		Revision: n.Revision, Advice: AdviseName(n.Name),
 	}
@@ -109,7 +112,7 @@ func (n *node) account() Account {
 
 func (n *node) member() Member {
 	return Member{
-		ID: n.ID, Org: n.Org, Name: n.Name, Labels: n.Labels, Limits: n.Limits, Disabled: n.Disabled,
+		ID: n.ID, Org: n.Org, Name: n.Name, Labels: n.Labels, Limits: n.Limits, Thresholds: n.Thresholds, Disabled: n.Disabled,
 		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
 	}
 }
@@ -117,7 +120,7 @@ func (n *node) member() Member {
 func (n *node) key(now time.Time) Key {
 	k := Key{
 		ID: n.ID, Account: n.Parent, Org: n.Org, Name: n.Name, Environment: n.Environment, Masked: n.Prefix + "_" + n.ID,
-		Labels: n.Labels, Scopes: n.Scopes, AllowFrom: n.AllowFrom, Limits: n.Limits, Rate: n.Rate, Expires: n.Expires,
+		Labels: n.Labels, Scopes: n.Scopes, AllowFrom: n.AllowFrom, Limits: n.Limits, Thresholds: n.Thresholds, Rate: n.Rate, Expires: n.Expires,
 		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
 		LastUsed: n.Use, Revision: n.Revision, Advice: AdviseName(n.Name), Status: n.Record.Status(now),
 	}

@@ -14,17 +14,20 @@ type Actor string
 
 // Org is an organization: the partition that everything of a customer lies in.
 type Org struct {
-	ID        string            `json:"id"`
-	Name      string            `json:"name"`
-	Zone      string            `json:"zone,omitempty"` // IANA name, the default of its limits; empty is UTC
-	Labels    map[string]string `json:"labels,omitempty"`
-	Limits    []quota.Limit     `json:"limits,omitempty"`
-	Disabled  bool              `json:"disabled,omitempty"`
-	Created   time.Time         `json:"created"`
-	CreatedBy Actor             `json:"created_by,omitempty"`
-	Updated   time.Time         `json:"updated,omitzero"`
-	Deleted   time.Time         `json:"deleted,omitzero"`
-	Revision  int64             `json:"revision"`
+	ID     string            `json:"id"`
+	Name   string            `json:"name"`
+	Zone   string            `json:"zone,omitempty"` // IANA name, the default of its limits; empty is UTC
+	Labels map[string]string `json:"labels,omitempty"`
+	Limits []quota.Limit     `json:"limits,omitempty"`
+	// Thresholds of limits on it and below it that name none; nil inherits those
+	// above, in the end the service's; empty is none. Set by an Update.
+	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
+	Disabled   bool              `json:"disabled,omitempty"`
+	Created    time.Time         `json:"created"`
+	CreatedBy  Actor             `json:"created_by,omitempty"`
+	Updated    time.Time         `json:"updated,omitzero"`
+	Deleted    time.Time         `json:"deleted,omitzero"`
+	Revision   int64             `json:"revision"`
 	// Recipients are who hears of its alerts, without the paths of webhooks: see
 	// Service.Recipients.
 	Recipients []Recipient `json:"recipients,omitempty"`
@@ -39,13 +42,16 @@ type Account struct {
 	Description string            `json:"description,omitempty"`
 	Labels      map[string]string `json:"labels,omitempty"`
 	Limits      []quota.Limit     `json:"limits,omitempty"`
-	Rate        *RateLimit        `json:"rate,omitempty"`
-	Disabled    bool              `json:"disabled,omitempty"`
-	Created     time.Time         `json:"created"`
-	CreatedBy   Actor             `json:"created_by,omitempty"`
-	Updated     time.Time         `json:"updated,omitzero"`
-	Deleted     time.Time         `json:"deleted,omitzero"`
-	Revision    int64             `json:"revision"`
+	// Thresholds of limits on it and below it that name none; nil inherits those
+	// above, in the end the service's; empty is none. Set by an Update.
+	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
+	Rate       *RateLimit        `json:"rate,omitempty"`
+	Disabled   bool              `json:"disabled,omitempty"`
+	Created    time.Time         `json:"created"`
+	CreatedBy  Actor             `json:"created_by,omitempty"`
+	Updated    time.Time         `json:"updated,omitzero"`
+	Deleted    time.Time         `json:"deleted,omitzero"`
+	Revision   int64             `json:"revision"`
 	// Advice says what a person may want to mend, such as a name that says
 	// nothing. Empty where all is well. Never an error.
 	Advice []string `json:"advice,omitempty"`
@@ -54,17 +60,20 @@ type Account struct {
 // Member is a person's seat in an organization: it has limits and is charged,
 // but owns no keys. How it signs in is the host's business.
 type Member struct {
-	ID        string            `json:"id"`
-	Org       string            `json:"org"`
-	Name      string            `json:"name,omitempty"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	Limits    []quota.Limit     `json:"limits,omitempty"`
-	Disabled  bool              `json:"disabled,omitempty"`
-	Created   time.Time         `json:"created"`
-	CreatedBy Actor             `json:"created_by,omitempty"`
-	Updated   time.Time         `json:"updated,omitzero"`
-	Deleted   time.Time         `json:"deleted,omitzero"`
-	Revision  int64             `json:"revision"`
+	ID     string            `json:"id"`
+	Org    string            `json:"org"`
+	Name   string            `json:"name,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Limits []quota.Limit     `json:"limits,omitempty"`
+	// Thresholds of limits on it and below it that name none; nil inherits those
+	// above, in the end the service's; empty is none. Set by an Update.
+	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
+	Disabled   bool              `json:"disabled,omitempty"`
+	Created    time.Time         `json:"created"`
+	CreatedBy  Actor             `json:"created_by,omitempty"`
+	Updated    time.Time         `json:"updated,omitzero"`
+	Deleted    time.Time         `json:"deleted,omitzero"`
+	Revision   int64             `json:"revision"`
 }
 
 // Key is an API key of a service account, without its secret, which nobody has
@@ -80,6 +89,9 @@ type Key struct {
 	Scopes      []string          `json:"scopes,omitempty"`
 	AllowFrom   []netip.Prefix    `json:"allow_from,omitempty"` // empty: from everywhere
 	Limits      []quota.Limit     `json:"limits,omitempty"`
+	// Thresholds of limits on it and below it that name none; nil inherits those
+	// above, in the end the service's; empty is none. Set by an Update.
+	Thresholds  []quota.Threshold `json:"thresholds,omitzero"`
 	Rate        *RateLimit        `json:"rate,omitempty"`
 	Expires     time.Time         `json:"expires,omitzero"` // zero: never
 	Disabled    bool              `json:"disabled,omitempty"`
@@ -171,6 +183,9 @@ type Update struct {
 	Zone        *string            // organizations: the default of limits set later; touches none that is there
 	Labels      map[string]*string // nil value: the label is removed
 	Limits      Limits
+	// Thresholds, where not nil, are those of limits on the record and below it
+	// that name none; a pointer to nil inherits again, to an empty list is none.
+	Thresholds  *[]quota.Threshold
 	Rate        *RateLimit      // accounts and keys; the zero RateLimit removes it
 	Environment *string         // keys
 	Scopes      *[]string       // keys

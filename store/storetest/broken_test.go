@@ -2,10 +2,12 @@ package storetest_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/store"
@@ -293,6 +295,29 @@ func brokenStores() []brokenStore {
 				return s.Outbox(ctx, max(1, after), n)
 			}
 		})},
+		{"posts again", "Deliveries", "an alert is posted once under its id", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				x.Alerts = slices.Clone(x.Alerts)
+				for i := range x.Alerts {
+					x.Alerts[i].Alert.ID = ""
+				}
+				return s.Write(ctx, x)
+			}
+		})},
+		{"posts what was quiet", "Deliveries", "an id that is posted quietly alerts nobody, then or later", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				x.Alerts = slices.Clone(x.Alerts)
+				for i := range x.Alerts {
+					x.Alerts[i].Quiet = false
+				}
+				return s.Write(ctx, x)
+			}
+		})},
+		{"dispatches twice", "Deliveries", "alerts are dispatched by one of many, all or none", opening(func(s store.Store) store.Store { return dispatchesTwice{s} })},
+		{"claims what others have", "Deliveries", "a delivery is claimed by one of many until its time is over", opening(func(s store.Store) store.Store { return claimsAgain{s} })},
+		{"lets the dead settle", "Deliveries", "whoever claimed last settles", opening(func(s store.Store) store.Store { return settlesAnyhow{s} })},
+		{"gives everybody the turn", "Deliveries", "a turn is had by one of many, until it is over", opening(func(s store.Store) store.Store { return givesTurns{s} })},
+		{"names no sink behind the first page", "Deliveries", "sinks with something due are named page by page", opening(func(s store.Store) store.Store { return namesOnePage{s} })},
 		{"decides before it locks", "Race", "of 1 credits, 1000 calls of 1 by 1000 workers are admitted exactly", breaking(decidesBeforeItLocks)},
 		{"turns the last use back", "Upkeep", "uses noted at once leave the newest", breaking(func(b *broken, s store.Store) {
 			b.touch = func(ctx context.Context, ts []saccount.Touch) error {
@@ -358,4 +383,56 @@ func decidesBeforeItLocks(b *broken, s store.Store) {
 		}
 		return s.Apply(ctx, ops)
 	}
+}
+
+// opening makes stores that are sound but for what by puts around them.
+func opening(by func(store.Store) store.Store) func() store.Store {
+	return func() store.Store { return by(wrapper{memstore.New()}) }
+}
+
+type dispatchesTwice struct{ store.Store }
+
+func (s dispatchesTwice) Dispatch(ctx context.Context, from, to int64, ds []alert.Delivery) error {
+	have, err := s.Dispatched(ctx)
+	if err == nil && have > from {
+		from = have
+	}
+	return s.Store.Dispatch(ctx, from, max(from, to), ds)
+}
+
+type claimsAgain struct{ store.Store }
+
+func (s claimsAgain) ClaimDeliveries(ctx context.Context, sink string, now, until int64, n int) ([]alert.Delivery, error) {
+	return s.Store.ClaimDeliveries(ctx, sink, until-1, until, n)
+}
+
+type settlesAnyhow struct{ store.Store }
+
+func (s settlesAnyhow) SettleDeliveries(ctx context.Context, ds []alert.Delivery) (int, error) {
+	all, err := s.Deliveries(ctx, alert.Query{N: alert.MaxPage})
+	if err != nil {
+		return 0, err
+	}
+	ds = slices.Clone(ds)
+	for i := range ds {
+		for j := range all {
+			if all[j].Alert.Seq == ds[i].Alert.Seq && all[j].Sink == ds[i].Sink {
+				ds[i].Attempt = all[j].Attempt
+			}
+		}
+	}
+	return s.Store.SettleDeliveries(ctx, ds)
+}
+
+type givesTurns struct{ store.Store }
+
+func (givesTurns) Turn(context.Context, string, int64, int64) (bool, error) { return true, nil }
+
+type namesOnePage struct{ store.Store }
+
+func (s namesOnePage) DueSinks(ctx context.Context, now int64, after string, n int) ([]string, error) {
+	if after != "" {
+		return nil, nil
+	}
+	return s.Store.DueSinks(ctx, now, after, n)
 }

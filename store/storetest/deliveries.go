@@ -445,3 +445,32 @@ func turns(k *kit) {
 	wg.Wait()
 	same(k, "who had the turn at the same moment", had, 1)
 }
+
+func keepDeliveries(k *kit) {
+	k.tree()
+	k.up(3, "log", "mail")
+	k.posts(acme, post("a", "key:k1"))
+	got := k.claim("log", noon, noon+minute, 2)
+	got[0].State, got[0].At = alert.Delivered, noon+1
+	got[1].State, got[1].Error = alert.Dead, "no"
+	_, err := k.SettleDeliveries(background(), got)
+	k.must(err, "settle")
+	_, err = k.Turn(background(), "keys", noon, noon+hour)
+	k.must(err, "turn")
+	before, outbox := k.sent(alert.Query{N: 10}), k.outbox()
+	to, err := k.Dispatched(background())
+	k.must(err, "dispatched")
+	k.reopen()
+	same(k, "deliveries", k.sent(alert.Query{N: 10}), before)
+	same(k, "alerts", k.outbox(), outbox)
+	again, err := k.Dispatched(background())
+	k.must(err, "dispatched")
+	same(k, "dispatched", again, to)
+	k.posts(acme, post("a", "key:k1"))
+	same(k, "alerts after the same id", len(k.outbox()), len(outbox))
+	ok, err := k.Turn(background(), "keys", noon+1, noon+hour+1)
+	k.must(err, "turn")
+	same(k, "the turn", ok, false)
+	same(k, "claims of log", len(k.claim("log", noon+hour, noon+day, 9)), 1)
+	same(k, "claims of mail", len(k.claim("mail", noon+hour, noon+day, 9)), 3)
+}

@@ -18,6 +18,7 @@ func persistents() []guarantee {
 		{"every subject that spent is found after reopening", "who spent most can only be found where nobody is left out", keepSubjects},
 		{"ids, holds and their ends are there after reopening", "a retry after a restart charges nothing twice", keepIDs},
 		{"windows that were opened by a new period are there after reopening", "a restart must not grant what an edit took away", keepOpenings},
+		{"deliveries, posted ids and turns are there after reopening", "what was sent before a restart must not be sent again", keepDeliveries},
 		{"alerts are there after reopening, and none comes twice", "a threshold that alerted before a restart has alerted", keepAlerts},
 		{"what was purged and folded stays so after reopening", "a restart must not bring back what is over", keepCleaned},
 		{"management keys and requests are there after reopening", "a retry after a restart makes no second key", keepManagement},
