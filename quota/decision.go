@@ -43,20 +43,20 @@ type shown struct {
 
 // LimitStatus is the state of one limit in its window.
 type LimitStatus struct {
-	Subject   Subject
-	Limit     string
-	Max       Credits // in force: a raise, top-ups and a shortened first window included
-	Extra     Credits // of Max: raises and top-ups
-	Used      Credits
-	Held      Credits
-	Overage   Credits
-	Stranded  Credits   // the part of Held of blocks whose owner is dead: see Block; in a Status only
-	Remaining Credits   // max(0, Max - Used - Overage - Held)
-	Requested Credits   // of the decision; 0 in a Status
-	Start     time.Time // of the window; zero where it never resets
-	ResetAt   time.Time // the window's end; zero where it never resets
-	Soft      bool      // never refuses
-	Refused   bool      // this limit stands in the way
+	Subject   Subject   `json:"subject"`
+	Limit     string    `json:"limit"`
+	Max       Credits   `json:"max"`   // in force: a raise, top-ups and a shortened first window included
+	Extra     Credits   `json:"extra"` // of Max: raises and top-ups
+	Used      Credits   `json:"used"`
+	Held      Credits   `json:"held"`
+	Overage   Credits   `json:"overage"`
+	Stranded  Credits   `json:"stranded,omitzero"` // the part of Held of blocks whose owner is dead: see Block; in a Status only
+	Remaining Credits   `json:"remaining"`         // max(0, Max - Used - Overage - Held)
+	Requested Credits   `json:"requested"`         // of the decision; 0 in a Status
+	Start     time.Time `json:"start,omitzero"`    // of the window; zero where it never resets
+	ResetAt   time.Time `json:"reset_at,omitzero"` // the window's end; zero where it never resets
+	Soft      bool      `json:"soft,omitempty"`    // never refuses
+	Refused   bool      `json:"refused,omitempty"` // this limit stands in the way
 }
 
 // Refused reports whether limits stood in the way.

@@ -176,3 +176,38 @@ func ExampleConfig_leases() {
 	fmt.Println(status[0].Subject, status[0].Used, "of", status[0].Max, "stranded", status[0].Stranded)
 	// Output: org:acme 100 of 500 stranded 0
 }
+
+func ExampleService_Report() {
+	ctx := context.Background()
+	now := time.Date(2030, 2, 1, 9, 0, 0, 0, time.UTC)
+	store := memstore.New()
+	svc, err := saccount.New(store, saccount.Config{Now: func() time.Time { return now }})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer svc.Close()
+	_, _ = svc.CreateOrg(ctx, "user:alice", saccount.OrgSpec{ID: "acme", Name: "Acme", Limits: saccount.Limits{"": saccount.NewLimit(1000*quota.Credit, quota.Period{Unit: quota.Month})}})
+	a, _ := svc.CreateAccount(ctx, "user:alice", "acme", saccount.AccountSpec{Name: "Nightly Export"})
+	token, _, _ := svc.CreateKey(ctx, "user:alice", "acme", a.ID, saccount.KeySpec{Name: "production"})
+	for range 10 { // 40 credits a day
+		_, _, err := svc.AuthenticateAndCharge(ctx, token.Reveal(), nil, saccount.Charge{Amount: 40 * quota.Credit})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		now = now.AddDate(0, 0, 1)
+	}
+
+	r, err := svc.Report(ctx, saccount.ReportQuery{Org: "acme"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(r.Total.Credits, "credits in", r.Total.Requests, "requests, most by", r.Accounts.Top[0].Name)
+	l := r.Limits[0]
+	fmt.Println("till the end of the month", l.Projection.AtEnd.Whole(), "of", l.Status.Max)
+	// Output:
+	// 400 credits in 10 requests, most by Nightly Export
+	// till the end of the month 1105 of 1000
+}

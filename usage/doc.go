@@ -11,8 +11,6 @@
 // step as the charge, so that it always agrees with the quota: over every
 // window, a subject's credits are what its limits call used plus overage.
 //
-// [Paces] and [Project] say when a limit will be spent at the pace of late.
-//
 // [Read] gives series in memory, [Each] one after another, [Totals] one sum a
 // subject. [WriteCSV] and [WriteJSONL] stream what Each gives. [Retain] folds
 // old buckets into days.

@@ -143,3 +143,50 @@ func ExampleProject() {
 	// at this pace spent on 30 December, 08:00
 	// till the end of the month 1050 of 1000
 }
+
+func ExampleRanking() {
+	ctx, s := context.Background(), memstore.New()
+	defer s.Close()
+	day := time.Date(2026, 5, 1, 9, 0, 0, 0, time.UTC)
+	for i, amount := range []string{"3", "12.5", "7"} {
+		charge(s, day, amount, quota.NewSubject(quota.KindKey, fmt.Sprint("k", i)))
+	}
+	charge(s, day.AddDate(0, -1, 0), "10", "key:k1")
+
+	may, err := usage.Compare(day.Truncate(24*time.Hour), time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	rank, err := usage.NewRanking(2, may)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := rank.Read(ctx, s, "acme", quota.KindKey); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, x := range rank.Top() {
+		fmt.Println(x.Subject, x.Credits, "before", x.Before.Credits)
+	}
+	fmt.Println("of", rank.Subjects())
+	// Output:
+	// key:k1 12.5 before 10
+	// key:k2 7 before 0
+	// of 3
+}
+
+func ExampleSuggest() {
+	var s usage.Series // as Read gives it by the day
+	for day := range 20 {
+		s.Points = append(s.Points, usage.Point{Counts: usage.Counts{Credits: quota.Credits(1+day) * quota.Credit}})
+	}
+	x, err := usage.Suggest(s, usage.Day, usage.DefaultHeadRoom)
+	fmt.Println(x.Max, "a day; the greatest day was", x.Peak, err)
+	x, err = usage.Suggest(usage.Series{Points: s.Points[:9]}, usage.Day, usage.DefaultHeadRoom)
+	fmt.Println(x.Enough, x.Have, "of", x.Need, "days", err)
+	// Output:
+	// 24 a day; the greatest day was 20 <nil>
+	// false 9 of 14 days <nil>
+}
