@@ -39,6 +39,9 @@ type LedgerConfig struct {
 	// until SettleStranded. A change of records reaches a block at once where it
 	// is made by this process, else within LeaseBound. Off by default.
 	Leases bool
+	// Lost hears of counts of refused requests that could not be written and
+	// are forgotten: no more than one call a second. Nil: nobody does.
+	Lost func(requests int64, err error)
 }
 
 // Ledger charges credits: to every Purse of a caller's Chain at once, all of
@@ -53,6 +56,7 @@ type Ledger struct {
 	group  *group
 	counts *refusals
 	leases *leases // nil: off
+	lost   func(int64, error)
 	closed atomic.Bool
 }
 
@@ -73,7 +77,7 @@ func NewLedger(s Store, cfg LedgerConfig) (*Ledger, error) {
 	if cfg.Waiting < 1 {
 		return nil, fmt.Errorf("quota: %w ledger: %d callers may wait; give at least 1", ErrInvalid, cfg.Waiting)
 	}
-	l := &Ledger{store: s, keep: int64(cfg.Keep / time.Microsecond)}
+	l := &Ledger{store: s, lost: cfg.Lost, keep: int64(cfg.Keep / time.Microsecond)}
 	l.direct, _ = s.(Direct)
 	l.counts = newRefusals(l.write)
 	l.group = newGroup(s, cfg.Waiting, l.counts.take)
@@ -127,7 +131,19 @@ func (l *Ledger) writeCounts(ctx context.Context) error {
 	return nil
 }
 
-func (l *Ledger) write(ops []*Op) { _ = l.store.Apply(context.Background(), ops) }
+func (l *Ledger) write(ops []*Op) {
+	err := l.store.Apply(context.Background(), ops)
+	if err == nil || l.lost == nil {
+		return
+	}
+	var n int64
+	for _, op := range ops {
+		for i := range op.Counts {
+			n += op.Counts[i].Requests
+		}
+	}
+	l.lost(n, err)
+}
 
 // Charge asks for Amount to be spent at once.
 type Charge struct {

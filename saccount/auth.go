@@ -86,7 +86,13 @@ var errMalformed = &AuthError{Reason: string(reasonMalformed)}
 // means that the store could not be asked: refuse the request, but not as if
 // the token were wrong.
 func (s *Service) Authenticate(ctx context.Context, token string, from netip.Addr) (Principal, error) {
+	if s.cfg.Observer.Authenticated == nil {
+		c, _, err := s.authenticate(ctx, token, func() netip.Addr { return from }, false)
+		return Principal{c}, err
+	}
+	began := time.Now()
 	c, _, err := s.authenticate(ctx, token, func() netip.Addr { return from }, false)
+	s.authenticated(ctx, c, err, began)
 	return Principal{c}, err
 }
 
@@ -97,6 +103,9 @@ func (s *Service) Authenticate(ctx context.Context, token string, from netip.Add
 // the token was good, also where err or the Decision speaks of the charge.
 // Errors are those of both.
 func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from func() netip.Addr, c Charge) (p Principal, d quota.Decision, err error) {
+	if o := &s.cfg.Observer; o.Authenticated != nil || o.Spent != nil {
+		return s.authenticateAndCharge(ctx, token, from, c)
+	}
 	var now time.Time
 	if p.c, now, err = s.authenticate(ctx, token, from, true); err != nil {
 		return p, d, err
@@ -124,6 +133,7 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 			s.hasher.Dummy(p)
 			return nil, now, &AuthError{Reason: string(reasonUnknown), KeyID: strings.Clone(p.ID)}
 		}
+		s.trouble(ctx, err)
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", err)
 	}
 	if warm {

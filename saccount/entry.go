@@ -131,7 +131,13 @@ func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error)
 	at := keyID([]byte(id))
 	old := s.keys.get(&at)
 	if old != nil && !sure && old.fresh() && s.watch.sees() {
+		if tell := s.cfg.Observer.Looked; tell != nil {
+			tell(ctx, Looked{KindKey, true})
+		}
 		return old, nil
+	}
+	if tell := s.cfg.Observer.Looked; tell != nil {
+		tell(ctx, Looked{KindKey, false})
 	}
 	s.watch.begin()
 	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
@@ -146,7 +152,13 @@ func (s *Service) member(ctx context.Context, org, id string, sure bool) (*entry
 	hash := at.hash(s.members.seed)
 	old, ok := s.members.get(hash, at)
 	if ok && !sure && old.fresh() && s.watch.sees() {
+		if tell := s.cfg.Observer.Looked; tell != nil {
+			tell(ctx, Looked{KindMember, true})
+		}
 		return old, nil
+	}
+	if tell := s.cfg.Observer.Looked; tell != nil {
+		tell(ctx, Looked{KindMember, false})
 	}
 	s.watch.begin()
 	e, err := s.load(ctx, org, KindMember, id, old, sure)

@@ -40,9 +40,9 @@ func (s *Service) ExportUsage(ctx context.Context, w io.Writer, f Format, q usag
 	}
 	err := write(w, s.EachUsage(ctx, q), e)
 	if err == nil && names != nil {
-		err = names.err
+		err = s.mark(names.err)
 	}
-	return s.mark(err)
+	return alike(err) // what the store says was marked where it came from
 }
 
 // maxNames bounds the names that an export keeps in memory.

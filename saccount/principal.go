@@ -124,9 +124,11 @@ func (s *Service) Charge(ctx context.Context, p Principal, c Charge) (d quota.De
 	if err != nil {
 		return d, err
 	}
+	began := s.begins()
 	if err = s.ledger.ChargeInto(ctx, p.c, quota.Charge{ID: c.ID, Amount: c.Amount, At: now}, &d); err != nil {
 		err = s.mark(err)
 	}
+	s.spent(ctx, quota.VerbCharge, p.OrgID(), c.Amount, &d, err, began)
 	return d, err
 }
 
@@ -138,11 +140,18 @@ func (s *Service) spends(p Principal) (now time.Time, err error) {
 	return now, p.c.ended(now)
 }
 
-// mark makes the sentinels of package quota match this package's.
+// mark is alike, and logs what an operator must hear of.
 func (s *Service) mark(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	s.trouble(context.Background(), err)
+	return alike(err)
+}
+
+// alike makes the sentinels of package quota match this package's.
+func alike(err error) error {
+	switch {
 	case errors.Is(err, quota.ErrInvalid) && !errors.Is(err, ErrInvalid):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	case errors.Is(err, quota.ErrClosed) && !errors.Is(err, ErrClosed):
@@ -183,7 +192,9 @@ func (s *Service) Reserve(ctx context.Context, p Principal, r Reserve) (*Reserva
 	if err != nil {
 		return nil, quota.Decision{}, err
 	}
+	began := s.begins()
 	d, err := s.ledger.Reserve(ctx, p.c, quota.Reserve{ID: r.ID, Amount: r.Amount, TTL: r.TTL, At: now})
+	s.spent(ctx, quota.VerbReserve, p.OrgID(), r.Amount, &d, err, began)
 	if err != nil || !d.Allowed {
 		return nil, d, s.mark(err)
 	}
@@ -221,13 +232,17 @@ type Commit struct {
 
 // Commit is Reservation.Commit by id, for another process or another time.
 func (s *Service) Commit(ctx context.Context, org string, c Commit) (quota.Decision, error) {
+	began := s.begins()
 	d, err := s.ledger.Commit(ctx, org, quota.Commit{Of: c.Of, Caller: c.Caller, Amount: c.Amount, Strict: c.Strict, At: s.now()})
+	s.spent(ctx, quota.VerbCommit, org, c.Amount, &d, err, began)
 	return d, s.mark(err)
 }
 
 // Release is Reservation.Release by id.
 func (s *Service) Release(ctx context.Context, org, id string) (quota.Decision, error) {
+	began := s.begins()
 	d, err := s.ledger.Release(ctx, org, quota.Release{Of: id, At: s.now()})
+	s.spent(ctx, quota.VerbRelease, org, 0, &d, err, began)
 	return d, s.mark(err)
 }
 
@@ -240,7 +255,9 @@ type Renew struct {
 
 // Renew is Reservation.Renew by id, for another process or another time.
 func (s *Service) Renew(ctx context.Context, org string, r Renew) (quota.Decision, error) {
+	began := s.begins()
 	d, err := s.ledger.Renew(ctx, org, quota.Renew{Of: r.Of, Caller: r.Caller, TTL: r.TTL, At: s.now()})
+	s.spent(ctx, quota.VerbRenew, org, 0, &d, err, began)
 	return d, s.mark(err)
 }
 
@@ -255,7 +272,9 @@ type Refund struct {
 // windows that they were taken from. Errors: quota.ErrUnknownID,
 // quota.ErrExcess, quota.ErrConflict, and those of Charge.
 func (s *Service) Refund(ctx context.Context, org string, r Refund) (quota.Decision, error) {
+	began := s.begins()
 	d, err := s.ledger.Refund(ctx, org, quota.Refund{ID: r.ID, Of: r.Of, Amount: r.Amount, At: s.now()})
+	s.spent(ctx, quota.VerbRefund, org, r.Amount, &d, err, began)
 	return d, s.mark(err)
 }
 

@@ -262,3 +262,8 @@ func TestReportsTakeABoundedNumberOfReads(t *testing.T) {
 	// rankings, and twenty names.
 	assert.Equal(t, [3]int64{1, 1, 9 + 20}, counts[10_000])
 }
+
+func weekOf(org string) usage.Query {
+	from := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	return usage.Query{Org: org, Subjects: []quota.Subject{quota.NewSubject(quota.KindOrg, org)}, From: from, To: from.AddDate(0, 0, 7), Step: usage.Day}
+}

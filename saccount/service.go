@@ -69,6 +69,15 @@ type Config struct {
 	// Alerts is who hears of what, while Watch runs.
 	Alerts Alerts
 	// Logger hears of what goes wrong behind a call that went well. Nil discards.
+	// Observer is told of authentications, charges and calls of the store, for
+	// metrics and traces. Its zero value is told of nothing and costs nothing.
+	Observer Observer
+	// Logger hears of what an operator must know: at Error that the store
+	// cannot be asked or what it holds is damaged, at Warn that callers are
+	// turned away, that this process cannot hear of others' changes, or that
+	// something was not written behind a call that went well, at Info that one
+	// of these is over. Nothing is logged for each request, and what goes on
+	// comes every TroubleEvery. Nil discards.
 	Logger *slog.Logger
 	// Now is the clock. Nil is the store's, where it has one that all its
 	// processes share, else time.Now.
@@ -102,6 +111,8 @@ type Service struct {
 	watch   *watch // nil where no other process writes to the store
 	used    *uses
 	alerts  *alerts
+	base    time.Time // that troubles count from
+	noise   [troubles]gate
 	closed  atomic.Bool
 	closing sync.Once
 }
@@ -147,7 +158,15 @@ func New(store Store, cfg Config) (*Service, error) {
 	case cfg.CacheSize > maxCacheSize:
 		return nil, fmt.Errorf("saccount: new: %w CacheSize %d: at most %d", ErrInvalid, cfg.CacheSize, maxCacheSize)
 	}
-	ledger, err := quota.NewLedger(store, quota.LedgerConfig{Keep: cfg.Keep, Leases: cfg.Leases})
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	below := store
+	store = observe(store, cfg.Observer.Stored)
+	ledger, err := quota.NewLedger(store, quota.LedgerConfig{Keep: cfg.Keep, Leases: cfg.Leases, Lost: func(n int64, err error) {
+		log.Warn("keypurse: refused requests were not counted", "requests", n, "error", err)
+	}})
 	if err != nil {
 		return nil, fmt.Errorf("saccount: new: %w: %w", ErrInvalid, err)
 	}
@@ -160,21 +179,18 @@ func New(store Store, cfg Config) (*Service, error) {
 	s := &Service{
 		pepper: ids, secret: secret,
 		store: store, cfg: cfg, prefix: prefix, managePrefix: managePrefix, hasher: hasher, ledger: ledger,
-		log: cfg.Logger, now: cfg.Now, random: cfg.Rand,
+		log: log, base: time.Now(), now: cfg.Now, random: cfg.Rand,
 		keys: newKeyTable(cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
 		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	if c, ok := store.(Clock); ok && s.now == nil {
+	if c, ok := below.(Clock); ok && s.now == nil {
 		s.now = c.Now
 	}
 	if s.now == nil {
 		s.now = new(clock).now
 	}
 	if cfg.CacheSize > 0 {
-		s.watch = newWatch(store, &s.gens)
+		s.watch = newWatch(below, &s.gens, s.log)
 	}
 	if s.random == nil {
 		s.random = rand.Reader

@@ -2,6 +2,7 @@ package saccount
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,7 @@ const (
 // that is kept in memory until the Service is closed.
 type watch struct {
 	store Shared
+	log   *slog.Logger
 	gens  *generations
 	base  time.Time
 	seen  atomic.Int64 // when the last question that was answered was asked, since base; 0: none
@@ -30,12 +32,12 @@ type watch struct {
 }
 
 // newWatch is nil where nobody else writes to the store.
-func newWatch(s Store, gens *generations) *watch {
+func newWatch(s Store, gens *generations, log *slog.Logger) *watch {
 	shared, ok := s.(Shared)
 	if !ok {
 		return nil
 	}
-	return &watch{store: shared, gens: gens, base: time.Now()}
+	return &watch{store: shared, log: log, gens: gens, base: time.Now()}
 }
 
 // sees reports whether what is in memory may be served.
@@ -76,6 +78,7 @@ func (w *watch) run(ctx context.Context) {
 	defer tick.Stop()
 	var number int64
 	known := false
+	var blind time.Time // since when; zero: it sees
 	for {
 		asked := int64(time.Since(w.base)) + 1 // never 0
 		one, cancel := context.WithTimeout(ctx, BlindAfter)
@@ -92,6 +95,13 @@ func (w *watch) run(ctx context.Context) {
 			}
 			number = last
 			w.seen.Store(asked)
+			if !blind.IsZero() {
+				w.log.Info("keypurse: other processes' changes are heard of again; keys are served from memory", "blind_for", time.Since(blind))
+				blind = time.Time{}
+			}
+		} else if blind.IsZero() && ctx.Err() == nil && !w.sees() {
+			blind = time.Now()
+			w.log.Warn("keypurse: other processes' changes cannot be heard of; every key is read from the store until they are", "error", err)
 		}
 		select {
 		case <-tick.C:

@@ -1,9 +1,12 @@
 package saccount_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -174,4 +177,36 @@ func TestNoCacheNoPoll(t *testing.T) {
 		require.NoError(t, err)
 	}
 	assert.Equal(t, int64(5), st.lookups.Load()-before)
+}
+
+// An operator hears once that a process went blind, and once that it sees again.
+func TestBlindnessIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		store := &common{Store: memstore.New(), last: map[string]int64{}}
+		svc, err := saccount.New(store, saccount.Config{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+		require.NoError(t, err)
+		_, err = svc.CreateOrg(t.Context(), by, saccount.OrgSpec{ID: "acme", Name: "Acme"})
+		require.NoError(t, err)
+		_, _ = svc.Authenticate(t.Context(), "sa_", netip.Addr{})
+		a, err := svc.CreateAccount(t.Context(), by, "acme", saccount.AccountSpec{Name: "Worker"})
+		require.NoError(t, err)
+		token, _, err := svc.CreateKey(t.Context(), by, "acme", a.ID, saccount.KeySpec{Name: "production"})
+		require.NoError(t, err)
+		_, err = svc.Authenticate(t.Context(), token.Reveal(), netip.Addr{})
+		require.NoError(t, err)
+		time.Sleep(10 * time.Second)
+		assert.Empty(t, out.String())
+		store.away.Store(true)
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
+		assert.Contains(t, out.String(), "level=WARN")
+		assert.Contains(t, out.String(), errAway.Error())
+		out.Reset()
+		store.away.Store(false)
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
+		assert.Contains(t, out.String(), "level=INFO")
+		require.NoError(t, svc.Close())
+	})
 }

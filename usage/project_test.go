@@ -160,6 +160,11 @@ func TestPacesReadTheLastDayAndWeekInOneCall(t *testing.T) {
 		{Now: now, Day: usage.Span{Credits: 11000, Over: day}, Week: usage.Span{Credits: 11110, Over: week}},
 	}, got)
 	assert.Len(t, s.calls, 1)
+	s.spend("key:edge", "2026-12-10T07:30:00Z", 3, 1) // in the day's first quarter alone
+	s.spend("key:edge", "2026-12-10T07:15:00Z", 4, 1)
+	got, err = usage.Paces(t.Context(), s, "acme", []quota.Subject{"key:edge"}, now)
+	require.NoError(t, err)
+	assert.Equal(t, []quota.Credits{3, 7}, []quota.Credits{got[0].Day.Credits, got[0].Week.Credits})
 
 	_, err = usage.Paces(t.Context(), s, "acme", []quota.Subject{web}, time.Time{})
 	assert.ErrorIs(t, err, quota.ErrInvalid)
