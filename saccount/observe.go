@@ -186,7 +186,8 @@ type observed struct {
 // observedDirect is observed, of a store that waits for nothing.
 type observedDirect struct{ observed }
 
-func (observedDirect) ApplyDirect() {}
+// Desk is none: what is decided at one passes Apply over, and is not told.
+func (observedDirect) Desk(quota.Store, string) *quota.Desk { return nil }
 
 // observe is the store to call: the store itself where nobody wants to know.
 func observe(store Store, tell func(context.Context, Stored)) Store {

@@ -15,7 +15,7 @@ type slow struct{ Store }
 // quick waits for nothing.
 type quick struct{ slow }
 
-func (quick) ApplyDirect() {}
+func (quick) Desk(quota.Store, string) *quota.Desk { return nil }
 
 // What a store is decides how charges are gathered: being watched must not
 // change it.
