@@ -170,7 +170,8 @@ func (c *cut) Lookup(ctx context.Context, org string, kind saccount.Kind, id str
 // direct is cut for a store whose Apply waits for nothing.
 type direct struct{ cut }
 
-func (*direct) ApplyDirect() {}
+// Desk is none: what is decided at one passes Apply over.
+func (*direct) Desk(quota.Store, string) *quota.Desk { return nil }
 
 func (w *leaseWorld) clock(skew time.Duration) time.Time {
 	return w.start.Add(time.Since(w.began) + skew)
