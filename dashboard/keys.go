@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keypurse/keypurse/apikey"
-	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
@@ -223,10 +222,4 @@ func editExpiry(was, now *time.Time) *time.Time {
 		return new(time.Time)
 	}
 	return now
-}
-
-// subjectOf is the path's record as a subject of counters.
-func (k *resource) subjectOf(c *call) quota.Subject {
-	_, id := k.at(c)
-	return quota.NewSubject(k.kind.String(), id)
 }
