@@ -68,7 +68,6 @@ type Config struct {
 	CacheSize int
 	// Alerts is who hears of what, while Watch runs.
 	Alerts Alerts
-	// Logger hears of what goes wrong behind a call that went well. Nil discards.
 	// Observer is told of authentications, charges and calls of the store, for
 	// metrics and traces. Its zero value is told of nothing and costs nothing.
 	Observer Observer
