@@ -145,7 +145,7 @@ func (p *program) leavesNothing(t *testing.T) {
 		}
 		_, err := os.Stat(p.dir)
 		return p.dir == "" || os.IsNotExist(err)
-	}, 30*time.Second, 20*time.Millisecond, "processes %v, directory %s", p.pids, p.dir)
+	}, time.Minute, 20*time.Millisecond, "processes %v, directory %s", p.pids, p.dir)
 }
 
 func TestTheSumsAgree(t *testing.T) {
@@ -216,7 +216,7 @@ func TestAPostgresThatIsGiven(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Kill())
 	_ = p.end(t)
 	p.leavesNothing(t)
-	assert.Eventually(t, func() bool { return there(p.schema) == 0 }, 30*time.Second, 20*time.Millisecond)
+	assert.Eventually(t, func() bool { return there(p.schema) == 0 }, time.Minute, 20*time.Millisecond)
 }
 
 func TestBadFlags(t *testing.T) {

@@ -76,11 +76,21 @@ func janitor(in io.Reader) error {
 	if err != nil {
 		return errors.New("the connection string cannot be read")
 	}
-	_, err = db.ExecContext(ctx, fmt.Sprintf(`DROP SCHEMA IF EXISTS %q CASCADE`, p.Schema))
-	if err != nil {
-		err = fmt.Errorf("drop schema %s: %w", p.Schema, err)
+	// Workers may still be at work in it: they end by the same sign. So a lock is
+	// not waited for long, and a deadlock is no reason to give up.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		_, err = db.ExecContext(ctx, fmt.Sprintf(`SET lock_timeout = '2s'; DROP SCHEMA IF EXISTS %q CASCADE`, p.Schema))
+		if err == nil {
+			return db.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("drop schema %s: %w", p.Schema, err), db.Close())
+		}
 	}
-	return errors.Join(err, db.Close())
 }
 
 // readJob reads the line of JSON and copies what comes after it until the end.
