@@ -164,7 +164,7 @@ func (d *Deliverer) one(ctx context.Context, del *Delivery) (ok bool, left <-cha
 	// What has begun may end: Run waits for it.
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Timeout)
 	defer cancel()
-	err, left := d.try(try, del)
+	left, err := d.try(try, del)
 	now := d.now()
 	del.At = now
 	var f *Failure
@@ -195,10 +195,10 @@ func (d *Deliverer) one(ctx context.Context, del *Delivery) (ok bool, left <-cha
 }
 
 // try calls the sink, and leaves it where it does not end in time.
-func (d *Deliverer) try(ctx context.Context, del *Delivery) (error, <-chan struct{}) {
+func (d *Deliverer) try(ctx context.Context, del *Delivery) (left <-chan struct{}, err error) {
 	routes, err := d.routes(ctx, del.Alert.Org)
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	var sink Sink
 	for i := range routes {
@@ -207,7 +207,7 @@ func (d *Deliverer) try(ctx context.Context, del *Delivery) (error, <-chan struc
 		}
 	}
 	if sink == nil {
-		return errNoSink, nil
+		return nil, errNoSink
 	}
 	name := ""
 	if d.cfg.Name != nil {
@@ -227,16 +227,16 @@ func (d *Deliverer) try(ctx context.Context, del *Delivery) (error, <-chan struc
 	}()
 	select {
 	case err := <-result:
-		return err, nil
+		return nil, err
 	case <-ctx.Done():
 	}
 	end := time.NewTimer(grace)
 	defer end.Stop()
 	select {
 	case err := <-result:
-		return err, nil
+		return nil, err
 	case <-end.C:
-		return errors.New("the sink did not end when its time was over"), done
+		return done, errors.New("the sink did not end when its time was over")
 	}
 }
 

@@ -125,7 +125,7 @@ func (c Config) check() (Config, error) {
 			return bad("Sinks: %q; each needs a Sink and a name of its own, of 1 to %d bytes", r.Name, MaxSinkName)
 		}
 		if err := r.Filter.Validate(); err != nil {
-			return c, fmt.Errorf("Sinks: %q: %w", r.Name, err)
+			return c, fmt.Errorf("the filter in Sinks of %q: %w", r.Name, err)
 		}
 		names[r.Name] = true
 	}
