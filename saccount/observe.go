@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/usage"
 )
@@ -121,8 +122,11 @@ func (e *Spent) Outcome() string {
 
 // Stored tells of a call of the store.
 type Stored struct {
-	Call string // "apply", "peek", "outbox", "usage", "fold", "write", "lookup", "list", "touch", "audit", "purge"
-	Ops  int    // of an apply: how many callers' operations were in the batch
+	// Call is "apply", "peek", "usage", "fold", "write", "lookup", "list",
+	// "touch", "audit" or "purge"; of alerts "outbox", "dispatched", "dispatch",
+	// "due", "claim", "settle", "deliveries" or "turn".
+	Call string
+	Ops  int // of an apply: how many callers' operations were in the batch
 	// Took is how long it lasted; of "usage" the reader's own time is part of it.
 	Took time.Duration
 	Err  error
@@ -280,4 +284,55 @@ func (o observed) Purge(ctx context.Context, p Purge) (int, error) {
 	n, err := o.Store.Purge(ctx, p)
 	o.done(ctx, "purge", 0, began, err)
 	return n, err
+}
+
+// Of alerts.
+
+func (o observed) Dispatched(ctx context.Context) (int64, error) {
+	began := time.Now()
+	seq, err := o.Store.Dispatched(ctx)
+	o.done(ctx, "dispatched", 0, began, err)
+	return seq, err
+}
+
+func (o observed) Dispatch(ctx context.Context, from, to int64, ds []alert.Delivery) error {
+	began := time.Now()
+	err := o.Store.Dispatch(ctx, from, to, ds)
+	o.done(ctx, "dispatch", 0, began, err)
+	return err
+}
+
+func (o observed) DueSinks(ctx context.Context, now int64, after string, n int) ([]string, error) {
+	began := time.Now()
+	sinks, err := o.Store.DueSinks(ctx, now, after, n)
+	o.done(ctx, "due", 0, began, err)
+	return sinks, err
+}
+
+func (o observed) ClaimDeliveries(ctx context.Context, sink string, now, until int64, n int) ([]alert.Delivery, error) {
+	began := time.Now()
+	ds, err := o.Store.ClaimDeliveries(ctx, sink, now, until, n)
+	o.done(ctx, "claim", 0, began, err)
+	return ds, err
+}
+
+func (o observed) SettleDeliveries(ctx context.Context, ds []alert.Delivery) (int, error) {
+	began := time.Now()
+	n, err := o.Store.SettleDeliveries(ctx, ds)
+	o.done(ctx, "settle", 0, began, err)
+	return n, err
+}
+
+func (o observed) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery, error) {
+	began := time.Now()
+	ds, err := o.Store.Deliveries(ctx, q)
+	o.done(ctx, "deliveries", 0, began, err)
+	return ds, err
+}
+
+func (o observed) Turn(ctx context.Context, name string, now, until int64) (bool, error) {
+	began := time.Now()
+	ok, err := o.Store.Turn(ctx, name, now, until)
+	o.done(ctx, "turn", 0, began, err)
+	return ok, err
 }
