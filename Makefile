@@ -4,7 +4,7 @@ GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The library, and the modules beside it that have dependencies of their own.
-MODULES := . store/pgstore/proof observe/otelpurse observe/prompurse examples/frameworks bench
+MODULES := . store/pgstore/proof observe/otelpurse observe/prompurse examples/frameworks bench internal/apitest
 
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)

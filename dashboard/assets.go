@@ -52,14 +52,18 @@ func newAssets() (assets, error) {
 // serveAsset answers a request for an asset, and reports whether it was one.
 // Nothing of the host's is in one, so anybody may have it.
 func (c *call) serveAsset() bool {
-	p := strings.TrimPrefix(c.r.URL.Path, "/")
-	if rest, ok := unmount(c.r.Pattern, p); ok {
-		p = rest
-	}
-	name, ok := strings.CutPrefix(p, assetPath)
-	if !ok || c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
 		return false
 	}
+	for _, p := range c.below() {
+		if name, ok := strings.CutPrefix(p, assetPath); ok && c.writeAsset(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *call) writeAsset(name string) bool {
 	a, ok := c.assets.named[name]
 	if !ok {
 		return false

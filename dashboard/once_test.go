@@ -218,6 +218,37 @@ func TestEditorsRace(t *testing.T) {
 	t.Logf("%d were told that they were late", stale)
 }
 
+// Of many who send what they have read at the same moment, one wins, each time.
+func TestOneEditorWins(t *testing.T) {
+	k := newKit(t)
+	path := "orgs/acme/accounts/" + k.do(manager, "POST", "orgs/acme/accounts", `{"name":"Production Worker"}`).ok(201)["id"].(string)
+	const rounds, editors = 200, 8
+	for round := range rounds {
+		etag := k.do(manager, "GET", path, "").Header().Get("ETag")
+		codes := make([]int, editors)
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range codes {
+			wg.Go(func() {
+				<-start
+				codes[i] = k.do(manager, "PATCH", path, fmt.Sprintf(`{"description":"round %d, editor %d"}`, round, i), "If-Match", etag).Code
+			})
+		}
+		close(start)
+		wg.Wait()
+		won := 0
+		for _, c := range codes {
+			if c == 200 {
+				won++
+			} else {
+				require.Equal(t, 412, c)
+			}
+		}
+		require.Equal(t, 1, won, "round %d", round)
+	}
+	assert.EqualValues(t, 1+rounds, k.do(manager, "GET", path, "").ok(200)["revision"])
+}
+
 func TestIfMatch(t *testing.T) {
 	k := newKit(t)
 	id := k.do(manager, "POST", "orgs/acme/accounts", `{"name":"Production Worker"}`).ok(201)["id"].(string)

@@ -15,7 +15,7 @@ var wildcard = regexp.MustCompile(`\{([a-z]+)\}`)
 
 // document is the OpenAPI 3.1 document of the routes.
 func document(routes []*route) json.RawMessage {
-	s := schemas{}
+	s := newSchemas()
 	paths := map[string]map[string]any{}
 	for _, r := range routes {
 		path := "/" + r.path
@@ -37,7 +37,7 @@ func document(routes []*route) json.RawMessage {
 		"security": []any{map[string]any{"bearer": []string{}}, map[string]any{}},
 		"paths":    paths,
 		"components": map[string]any{
-			"schemas": s,
+			"schemas": s.byName,
 			"securitySchemes": map[string]any{
 				"bearer": map[string]any{"type": "http", "scheme": "bearer", "description": "A management key. Whoever the host's own login knows needs none."},
 			},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/keypurse/keypurse/internal/web"
@@ -91,33 +92,48 @@ func pageRoutes() []*pageRoute {
 // visit finds the page of a request; nil where the path is the API's.
 func (c *call) visit() *visit {
 	v := &visit{call: c}
-	path := strings.TrimPrefix(c.r.URL.EscapedPath(), "/")
-	if rest, ok := unmount(c.r.Pattern, path); ok {
-		path = rest
-	}
-	if strings.HasPrefix(path+"/", base+"/") || path == "api" {
+	paths := c.below()
+	if slices.ContainsFunc(paths, c.isAPI) {
 		return nil
 	}
-	segments := strings.Split(path, "/")
-	v.root = "./" + strings.Repeat("../", len(segments)-1)
+	for _, path := range paths {
+		if allow := v.find(path); v.page != nil {
+			return v
+		} else if v.allow == "" {
+			v.allow = allow
+		}
+	}
+	if slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p+"/", base+"/") || p == "api" }) {
+		return nil
+	}
+	v.root = rootOf(paths[0])
+	return v
+}
+
+// rootOf is the mount path, relative to a page at path.
+func rootOf(path string) string { return "./" + strings.Repeat("../", strings.Count(path, "/")) }
+
+// find looks for the page at a path; allow are the methods that the path knows
+// where it is not this one.
+func (v *visit) find(path string) (allow string) {
+	c, segments := v.call, strings.Split(path, "/")
 	method := c.r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	var allow []string
+	var others []string
 	for _, r := range c.pages {
 		params, ok := fits(r.segments, segments)
 		if !ok {
 			continue
 		}
 		if r.method == method {
-			v.page, c.params = r, params
-			return v
+			v.page, v.root, c.params = r, rootOf(path), params
+			return ""
 		}
-		allow = append(allow, r.method)
+		others = append(others, r.method)
 	}
-	v.allow = strings.Join(allow, ", ")
-	return v
+	return strings.Join(others, ", ")
 }
 
 // serveVisit is the way of a request for a page.

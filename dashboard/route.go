@@ -66,15 +66,29 @@ func fits(pattern, segments []string) (map[string]string, bool) {
 	return params, true
 }
 
-// find sets the call's route and its parameters. A path is looked up with the
-// mount path taken off, where the pattern of a http.ServeMux says which that
-// is, and as it stands.
-func (c *call) find() error {
+// below is what the request's path may be below the mount path: with that taken
+// off, where the pattern of a http.ServeMux says which it is, and as it stands,
+// where http.StripPrefix took it off already.
+func (c *call) below() []string {
 	path := strings.TrimPrefix(c.r.URL.EscapedPath(), "/")
-	paths := []string{path}
 	if rest, ok := unmount(c.r.Pattern, path); ok {
-		paths = []string{rest, path}
+		return []string{rest, path}
 	}
+	return []string{path}
+}
+
+// isAPI reports whether some route of the API has the path, whatever the method.
+func (c *call) isAPI(path string) bool {
+	path, ok := strings.CutPrefix(path, base+"/")
+	return ok && slices.ContainsFunc(c.routes, func(r *route) bool {
+		_, ok := fits(r.segments, strings.Split(path, "/"))
+		return ok
+	})
+}
+
+// find sets the call's route and its parameters.
+func (c *call) find() error {
+	paths := c.below()
 	method := c.r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet

@@ -93,8 +93,8 @@ func (n named) routes() []*route {
 			&route{method: "GET", path: n.path + "/status", id: "get" + n.one + "Status", about: "Tell how the limits of " + what + " stand in their current windows.", role: view, result: limitStatuses{}, status: 200, do: n.status},
 			&route{method: "PUT", path: limit, id: "set" + n.one + "Limit", about: "Make a limit of " + what + ", or set the whole of one anew.", role: limits, body: limitSpec{}, result: n.view, status: 200, match: matchMay, tagged: true, do: n.setLimit},
 			&route{method: "DELETE", path: limit, id: "remove" + n.one + "Limit", about: "Remove a limit of " + what + ".", role: limits, result: n.view, status: 200, match: matchMay, tagged: true, do: n.removeLimit},
-			&route{method: "POST", path: limit + "/top-ups", id: "topUp" + n.one, about: "Add credits to the current window of a limit, once.", role: admin, body: topUp{}, result: n.view, status: 200, match: matchMay, once: true, tagged: true, do: n.topUp},
-			&route{method: "POST", path: limit + "/raise", id: "raise" + n.one, about: "Let a limit stand higher until an instant.", role: admin, body: raise{}, result: n.view, status: 200, match: matchMay, once: true, tagged: true, do: n.raise},
+			&route{method: "POST", path: limit + "/top-ups", id: "topUp" + n.one, about: "Add credits to the current window of a limit, once.", role: admin, body: topUpSpec{}, result: n.view, status: 200, match: matchMay, once: true, tagged: true, do: n.topUp},
+			&route{method: "POST", path: limit + "/raise", id: "raise" + n.one, about: "Let a limit stand higher until an instant.", role: admin, body: raiseSpec{}, result: n.view, status: 200, match: matchMay, once: true, tagged: true, do: n.raise},
 			&route{method: "DELETE", path: limit + "/raise", id: "end" + n.one + "Raise", about: "End a raise now.", role: admin, result: n.view, status: 200, match: matchMay, tagged: true, do: n.endRaise},
 		)
 	}

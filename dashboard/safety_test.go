@@ -129,7 +129,7 @@ func TestOtherSites(t *testing.T) {
 func TestHeaders(t *testing.T) {
 	w := newWorld(t)
 	answers := map[string]answer{
-		"unknown path": w.raw(staff, "GET", "/api/v1/nothing", ""), "no caller": w.do("", "GET", "orgs", ""), "method": w.do(staff, "PUT", "orgs", ""),
+		"unknown path": w.raw(staff, "GET", "/api/v1/", ""), "page": w.raw(staff, "GET", "/orgs/acme", ""), "page that is not there": w.raw(staff, "GET", "/nothing", ""), "no caller": w.do("", "GET", "orgs", ""), "method": w.do(staff, "PUT", "orgs", ""),
 		"bad body": w.do(staff, "POST", "orgs", "{"), "service account": w.do(staff, "GET", "orgs", "", "X-API-Key", w.Acme.Token),
 	}
 	for _, op := range w.operations() {
@@ -145,7 +145,11 @@ func TestHeaders(t *testing.T) {
 		}
 		assert.Empty(t, a.Header()["Set-Cookie"], name)
 		if a.Code != 204 {
-			assert.Contains(t, []string{"application/json", "application/problem+json"}, a.Header().Get("Content-Type"), name)
+			media := []string{"application/json", "application/problem+json"}
+			if strings.HasPrefix(name, "page") {
+				media = []string{"text/html; charset=utf-8"}
+			}
+			assert.Contains(t, media, a.Header().Get("Content-Type"), name)
 		}
 	}
 	a := answers["method"]
@@ -219,11 +223,16 @@ func TestMounting(t *testing.T) {
 		"/api/v1/":           k.h,
 		"/t/{tenant}/keys/":  k.h,
 		"example.com/a/b/c/": k.h,
+		"/orgs/":             http.StripPrefix("/orgs", k.h),
+		"/api/ ":             http.StripPrefix("/api", k.h),
+		"/accounts/":         k.h,
+		"/api/b/":            http.StripPrefix("/api/b", k.h),
 		"/stripped/":         http.StripPrefix("/stripped", k.h),
 		"/api/v1/stripped/":  http.StripPrefix("/api/v1/stripped", k.h),
 		"/api/v1/api/":       http.StripPrefix("/api/v1/api", k.h),
 		"/logged/in/":        http.StripPrefix("/logged", http.StripPrefix("/in", k.h)),
 	} {
+		pattern = strings.TrimSpace(pattern) // one path may be stripped, or not
 		mux := http.NewServeMux()
 		mux.Handle(pattern, h)
 		prefix := strings.Replace(strings.TrimPrefix(pattern, "example.com"), "{tenant}", "some%2Fone", 1)
@@ -236,7 +245,7 @@ func TestMounting(t *testing.T) {
 			mux.ServeHTTP(w, r)
 			return w
 		}
-		w := send("POST", prefix+"api/v1/orgs/acme/accounts", fmt.Sprintf(`{"name":"At %s"}`, pattern))
+		w := send("POST", prefix+"api/v1/orgs/acme/accounts", fmt.Sprintf(`{"name":"At %s %p"}`, pattern, h))
 		require.Equal(t, 201, w.Code, "%s: %s", pattern, w.Body)
 		// The Location leads to what was made, wherever it is mounted.
 		base, err := url.Parse("http://example.com" + prefix + "api/v1/orgs/acme/accounts")
@@ -253,6 +262,8 @@ func TestMounting(t *testing.T) {
 		if to, err = root.Parse(home.Header().Get("Location")); assert.NoError(t, err) {
 			assert.Equal(t, 200, send("GET", to.EscapedPath(), "").Code, "%s: %s", pattern, to)
 		}
+		assert.Equal(t, 200, send("GET", prefix+"orgs/acme/accounts", "").Code, pattern)
+		assert.Equal(t, 404, send("GET", prefix+"orgs/acme/nothing", "").Code, pattern)
 	}
 }
 

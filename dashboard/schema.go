@@ -31,7 +31,24 @@ var formats = map[reflect.Type]format{
 }
 
 // schemas gathers the schemas of structs by name.
-type schemas map[string]any
+type schemas struct {
+	byName map[string]any
+	types  map[string]reflect.Type // whose the names are
+}
+
+func newSchemas() schemas {
+	return schemas{map[string]any{}, map[string]reflect.Type{}}
+}
+
+// take takes a name for a type; made says that it has its schema already.
+func (s schemas) take(name string, t reflect.Type) (made bool) {
+	if other, ok := s.types[name]; ok && other != t {
+		panic("dashboard: two schemas are called " + name + ": " + t.String() + " and " + other.String())
+	}
+	_, made = s.types[name]
+	s.types[name] = t // before its fields, which may hold it
+	return made
+}
 
 // of describes a type.
 func (s schemas) of(t reflect.Type) map[string]any {
@@ -68,11 +85,9 @@ func (s schemas) of(t reflect.Type) map[string]any {
 func (s schemas) ref(t reflect.Type) map[string]any {
 	name := schemaName(t)
 	ref := map[string]any{"$ref": "#/components/schemas/" + name}
-	if _, ok := s[name]; ok {
-		return ref
+	if !s.take(name, t) {
+		s.byName[name] = s.object(t, false)
 	}
-	s[name] = nil // it may hold itself
-	s[name] = s.object(t, false)
 	return ref
 }
 
@@ -88,9 +103,8 @@ func (s schemas) patchOf(t reflect.Type) map[string]any {
 		return map[string]any{"type": "object", "additionalProperties": nullable(s.patchOf(t.Elem()))}
 	case reflect.Struct:
 		name := schemaName(t) + "Patch"
-		if _, ok := s[name]; !ok {
-			s[name] = nil // it may hold itself
-			s[name] = s.object(t, true)
+		if !s.take(name, t) {
+			s.byName[name] = s.object(t, true)
 		}
 		return map[string]any{"$ref": "#/components/schemas/" + name}
 	}

@@ -86,14 +86,14 @@ func (k *resource) changeLimit(c *call, spec *saccount.LimitSpec) (*reply, error
 	return &reply{body: rec.view, revision: rec.revision}, nil
 }
 
-// topUp adds to the current window of a limit, once.
-type topUp struct {
+// topUpSpec adds to the current window of a limit, once.
+type topUpSpec struct {
 	Amount quota.Credits `json:"amount" doc:"above 0"`
 	ID     string        `json:"id,omitempty" doc:"makes a retry within the window safe, whoever sends it; up to 255 bytes"`
 }
 
 func (k *resource) topUp(c *call) (*reply, error) {
-	var in topUp
+	var in topUpSpec
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
@@ -102,14 +102,14 @@ func (k *resource) topUp(c *call) (*reply, error) {
 	})(c)
 }
 
-// raise lets a limit stand higher until an instant.
-type raise struct {
+// raiseSpec lets a limit stand higher until an instant.
+type raiseSpec struct {
 	Max   quota.Credits `json:"max" doc:"not below the limit's own"`
 	Until time.Time     `json:"until"`
 }
 
 func (k *resource) raise(c *call) (*reply, error) {
-	var in raise
+	var in raiseSpec
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
