@@ -26,6 +26,15 @@
 // refused before Authorize is asked, and so is one whose context carries a key
 // as its Principal.
 //
+// # The pages
+//
+// The mount path itself is for people: an organization's accounts, keys, limits,
+// members, settings and use, in the zone of the organization. They work without
+// scripts and without anything from elsewhere. A form counts once, however often
+// it is sent, and keeps what was typed where it is refused. A token is in the
+// answer to the form that made it and nowhere else: load that page again and it
+// is gone. Management keys open no page.
+//
 // # The API
 //
 // JSON under api/v1 of wherever the handler is mounted, described by the

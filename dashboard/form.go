@@ -34,9 +34,6 @@ func (v *visit) sent() *form { return &form{Values: v.form, Errors: map[string]s
 // Wrong reports whether anything is.
 func (f *form) Wrong() bool { return len(f.Errors) > 0 || f.Message != "" }
 
-// fields of the pages' forms by the records' own names, where they differ.
-var fieldNames = map[string]string{"limits": "max", "allow_from": "allow_from", "overlap": "overlap"}
-
 // takes notes what an error says of the form, and reports whether it is one
 // that the sender can mend. Any other fails the page.
 func (v *visit) takes(f *form, err error) bool {
@@ -49,8 +46,8 @@ func (v *visit) takes(f *form, err error) bool {
 	case codeInvalid:
 		for _, e := range p.Errors {
 			name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(e.Pointer, "#"), "/"), "/")
-			if n, ok := fieldNames[name]; ok {
-				name = n
+			if name == "limits" {
+				name = "max" // forms have one limit
 			}
 			text := e.Detail
 			if text != "" {

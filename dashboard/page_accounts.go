@@ -272,7 +272,7 @@ func (v *visit) createAccount() error {
 		spec.Limits = saccount.Limits{"": l}
 	}
 	if !f.Wrong() {
-		v.guard(0)
+		v.guard()
 		a, err := v.svc.CreateAccount(v.ctx, v.caller.Actor, v.org(), spec)
 		if err == nil {
 			return v.redirect(v.orgPath("accounts", a.ID))
@@ -309,7 +309,7 @@ func (v *visit) updateAccount() error {
 	name, description := v.form.Get("name"), v.form.Get("description")
 	labels := v.labels(f)
 	if !f.Wrong() {
-		v.guard(0)
+		v.guard()
 		_, err := v.svc.UpdateAccount(v.ctx, v.caller.Actor, v.org(), a.ID, saccount.Update{
 			Revision: v.revision(), Name: &name, Description: &description, Labels: newLabels(a.Labels, labels),
 		})
@@ -326,13 +326,13 @@ func (v *visit) updateAccount() error {
 }
 
 func (v *visit) disableAccount() error {
-	v.guard(0)
+	v.guard()
 	err := v.svc.DisableAccount(v.ctx, v.caller.Actor, v.org(), v.id())
 	return v.done(err, "accounts", v.id())
 }
 
 func (v *visit) enableAccount() error {
-	v.guard(0)
+	v.guard()
 	err := v.svc.EnableAccount(v.ctx, v.caller.Actor, v.org(), v.id())
 	return v.done(err, "accounts", v.id())
 }
@@ -390,7 +390,7 @@ func (v *visit) deleteAccount() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.deleteAccountPage(f)
 	}
-	v.guard(0)
+	v.guard()
 	err = v.svc.DeleteAccount(v.ctx, v.caller.Actor, v.org(), a.ID)
 	return v.done(err, "accounts")
 }

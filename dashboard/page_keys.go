@@ -108,7 +108,7 @@ func (v *visit) createKey() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.newKeyPage(a, f)
 	}
-	v.guard(0)
+	v.guard()
 	token, k, err := v.svc.CreateKey(v.ctx, v.caller.Actor, v.org(), a.ID, spec)
 	switch {
 	case err == nil:
@@ -235,7 +235,7 @@ func (v *visit) updateKey() error {
 	if !expires.Equal(k.Expires) {
 		u.Expires = &expires
 	}
-	v.guard(0)
+	v.guard()
 	_, err = v.svc.UpdateKey(v.ctx, v.caller.Actor, v.org(), k.ID, u)
 	switch {
 	case err == nil, errors.Is(err, saccount.ErrDone):
@@ -288,7 +288,7 @@ func (v *visit) rotate() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.rotatePage(k, a, f)
 	}
-	v.guard(0)
+	v.guard()
 	token, k2, err := v.svc.RotateKey(v.ctx, v.caller.Actor, v.org(), k.ID, overlap)
 	switch {
 	case err == nil:
@@ -302,18 +302,18 @@ func (v *visit) rotate() error {
 }
 
 func (v *visit) cancelRotation() error {
-	v.guard(0)
+	v.guard()
 	_, err := v.svc.CancelRotation(v.ctx, v.caller.Actor, v.org(), v.id())
 	return v.done(err, "keys", v.id())
 }
 
 func (v *visit) disableKey() error {
-	v.guard(0)
+	v.guard()
 	return v.done(v.svc.DisableKey(v.ctx, v.caller.Actor, v.org(), v.id()), "keys", v.id())
 }
 
 func (v *visit) enableKey() error {
-	v.guard(0)
+	v.guard()
 	return v.done(v.svc.EnableKey(v.ctx, v.caller.Actor, v.org(), v.id()), "keys", v.id())
 }
 
@@ -341,6 +341,6 @@ func (v *visit) deleteKey() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.deleteKeyPage(f)
 	}
-	v.guard(0)
+	v.guard()
 	return v.done(v.svc.DeleteKey(v.ctx, v.caller.Actor, v.org(), k.ID), "accounts", a.ID)
 }

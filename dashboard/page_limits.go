@@ -179,7 +179,7 @@ func simplyEqual(l *quota.Limit, p quota.Period) bool {
 }
 
 func (v *visit) updateLimits(o limited, l saccount.Limits) (err error) {
-	v.guard(0)
+	v.guard()
 	u := saccount.Update{Revision: v.revision(), Limits: l}
 	switch o.kind {
 	case saccount.KindOrg:
@@ -218,7 +218,7 @@ func (v *visit) topUp() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.limitPage(o, f)
 	}
-	v.guard(0)
+	v.guard()
 	err = v.svc.TopUp(v.ctx, v.caller.Actor, v.org(), o.kind, o.id, saccount.TopUp{ID: v.text("once"), Limit: v.params["limit"], Amount: amount})
 	if err != nil && v.takes(f, err) {
 		return v.limitPage(o, f)
@@ -248,7 +248,7 @@ func (v *visit) raise() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.limitPage(o, f)
 	}
-	v.guard(0)
+	v.guard()
 	err = v.svc.RaiseLimit(v.ctx, v.caller.Actor, v.org(), o.kind, o.id, v.params["limit"], max, until)
 	if err != nil && v.takes(f, err) {
 		return v.limitPage(o, f)

@@ -176,7 +176,7 @@ func (v *visit) updateSettings() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.settingsPage(f)
 	}
-	v.guard(0)
+	v.guard()
 	_, err := v.svc.UpdateOrg(v.ctx, v.caller.Actor, v.org(), saccount.Update{
 		Revision: v.revision(), Name: &name, Zone: &zone, Labels: newLabels(v.of.Labels, labels),
 	})

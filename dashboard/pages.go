@@ -17,7 +17,6 @@ type pageRoute struct {
 	path   string // below the mount path: "orgs/{org}/accounts"
 	role   saccount.Role
 	host   bool // of the host's own staff only
-	secret bool // the answer may show a token
 	do     func(*visit) error
 
 	segments []string
@@ -59,12 +58,12 @@ func pageRoutes() []*pageRoute {
 		{method: "POST", path: "orgs/{org}/accounts/{id}/enable", role: manage, do: (*visit).enableAccount},
 
 		{method: "GET", path: "orgs/{org}/accounts/{account}/keys/new", role: manage, do: (*visit).newKey},
-		{method: "POST", path: "orgs/{org}/accounts/{account}/keys/new", role: manage, secret: true, do: (*visit).createKey},
+		{method: "POST", path: "orgs/{org}/accounts/{account}/keys/new", role: manage, do: (*visit).createKey},
 		{method: "GET", path: "orgs/{org}/keys/{id}", role: view, do: (*visit).key},
 		{method: "GET", path: "orgs/{org}/keys/{id}/edit", role: manage, do: (*visit).editKey},
 		{method: "POST", path: "orgs/{org}/keys/{id}/edit", role: manage, do: (*visit).updateKey},
 		{method: "GET", path: "orgs/{org}/keys/{id}/rotate", role: manage, do: (*visit).askRotate},
-		{method: "POST", path: "orgs/{org}/keys/{id}/rotate", role: manage, secret: true, do: (*visit).rotate},
+		{method: "POST", path: "orgs/{org}/keys/{id}/rotate", role: manage, do: (*visit).rotate},
 		{method: "POST", path: "orgs/{org}/keys/{id}/cancel-rotation", role: manage, do: (*visit).cancelRotation},
 		{method: "GET", path: "orgs/{org}/keys/{id}/delete", role: manage, do: (*visit).askDeleteKey},
 		{method: "POST", path: "orgs/{org}/keys/{id}/delete", role: manage, do: (*visit).deleteKey},
@@ -74,7 +73,7 @@ func pageRoutes() []*pageRoute {
 		{method: "GET", path: "orgs/{org}/members", role: view, do: (*visit).members},
 		{method: "GET", path: "orgs/{org}/members/{id}", role: view, do: (*visit).member},
 
-		{method: "GET", path: "orgs/{org}/limits/{kind}/{id}/{limit}", role: view, do: (*visit).editLimit},
+		{method: "GET", path: "orgs/{org}/limits/{kind}/{id}/{limit}", role: manage, do: (*visit).editLimit},
 		{method: "POST", path: "orgs/{org}/limits/{kind}/{id}/{limit}", role: manage, do: (*visit).setLimit},
 		{method: "POST", path: "orgs/{org}/limits/{kind}/{id}/{limit}/remove", role: manage, do: (*visit).removeLimit},
 		{method: "POST", path: "orgs/{org}/limits/{kind}/{id}/{limit}/top-up", role: admin, do: (*visit).topUp},
@@ -232,8 +231,8 @@ func (v *visit) redirect(path string) error {
 
 // guard makes a form count once: where its button is pressed twice, or the page
 // of the answer loaded again, nothing happens a second time.
-func (v *visit) guard(revision int64) {
-	g := saccount.Guard{Revision: revision}
+func (v *visit) guard() {
+	var g saccount.Guard
 	if once := v.form.Get("once"); once != "" {
 		g.Request = saccount.Request{ID: "form " + digest([]byte(v.caller.Actor), []byte(once)), Mark: v.page.path}
 	}

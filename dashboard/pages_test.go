@@ -241,9 +241,9 @@ func TestPagesRoles(t *testing.T) {
 	_, key, err := k.Service.CreateKey(ctx, "x", "acme", a.ID, saccount.KeySpec{Name: "Ours"})
 	require.NoError(t, err)
 	limits := []string{"orgs/acme/limits/account/" + a.ID + "/credits", "orgs/acme/limits/account/" + a.ID + "/+"}
-	reads := append([]string{"orgs/acme", "orgs/acme/accounts", "orgs/acme/accounts.csv", "orgs/acme/accounts/" + a.ID, "orgs/acme/keys/" + key.ID, "orgs/acme/members", "orgs/acme/settings"}, limits...)
+	reads := []string{"orgs/acme", "orgs/acme/accounts", "orgs/acme/accounts.csv", "orgs/acme/accounts/" + a.ID, "orgs/acme/keys/" + key.ID, "orgs/acme/members", "orgs/acme/settings"}
 	changes := []string{
-		"orgs/acme/accounts/new", "orgs/acme/accounts/" + a.ID + "/edit", "orgs/acme/accounts/" + a.ID + "/delete", "orgs/acme/accounts/" + a.ID + "/keys/new",
+		limits[0], limits[1], "orgs/acme/accounts/new", "orgs/acme/accounts/" + a.ID + "/edit", "orgs/acme/accounts/" + a.ID + "/delete", "orgs/acme/accounts/" + a.ID + "/keys/new",
 		"orgs/acme/keys/" + key.ID + "/edit", "orgs/acme/keys/" + key.ID + "/rotate", "orgs/acme/keys/" + key.ID + "/delete",
 	}
 	asked := 0

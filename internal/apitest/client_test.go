@@ -49,9 +49,8 @@ func TestGeneratedClient(t *testing.T) {
 		cmd.Dir = in
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
-		text := errs.String()
 		if err := cmd.Run(); err != nil {
-			text = errs.String()
+			text := errs.String()
 			t.Fatalf("%s %v: %v\n%s", name, args, err, text[:min(len(text), 4000)])
 		}
 		return out.String()
