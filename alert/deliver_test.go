@@ -140,11 +140,12 @@ func TestHangingSink(t *testing.T) {
 	release := make(chan struct{})
 	var hanging atomic.Int64
 	got := make(chan string, 100)
+	panicked := make(chan struct{}, 100)
 	d := deliverer(t, alert.Config{
 		Store: st, Poll: time.Millisecond, Timeout: 10 * time.Millisecond, Parallel: 2, MaxAge: 1000 * time.Hour,
 		Sinks: []alert.Route{
 			{Name: "hangs", Sink: alert.Func(func(context.Context, alert.Alert) error { hanging.Add(1); <-release; return nil })},
-			{Name: "panics", Sink: alert.Func(func(context.Context, alert.Alert) error { panic("oops") })},
+			{Name: "panics", Sink: alert.Func(func(context.Context, alert.Alert) error { panicked <- struct{}{}; panic("oops") })},
 			{Name: "works", Sink: alert.Func(func(_ context.Context, a alert.Alert) error { got <- a.ID; return nil })},
 		},
 	})
@@ -155,14 +156,18 @@ func TestHangingSink(t *testing.T) {
 	for range 20 {
 		<-got // while the other hangs
 	}
+	<-panicked
 	stop()
 	require.NoError(t, <-ended)
 	assert.LessOrEqual(t, hanging.Load(), int64(4), "it is given no more while it hangs")
+	tried := 0
 	for _, del := range list(t, st, alert.Query{Sink: "panics"}) {
-		if del.Attempt > 0 {
+		if del.Tries > 0 { // others were claimed, and given back when Run ended
+			tried++
 			assert.Contains(t, del.Error, "panicked: oops")
 		}
 	}
+	assert.Positive(t, tried)
 	close(release)
 	assert.Empty(t, list(t, st, alert.Query{Sink: "hangs", State: alert.Delivered}))
 }

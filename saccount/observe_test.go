@@ -213,6 +213,7 @@ func TestLogTellsAnOperatorAndNoRequest(t *testing.T) {
 		assert.Contains(t, out.String(), "connection refused")
 		out.Reset()
 		time.Sleep(saccount.TroubleEvery)
+		synctest.Wait()
 		require.Error(t, charge())
 		require.Error(t, charge())
 		assert.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
@@ -232,6 +233,7 @@ func TestLogTellsAnOperatorAndNoRequest(t *testing.T) {
 		require.NoError(t, err)
 		store.err.Store(&gone)
 		time.Sleep(2 * time.Second)
+		synctest.Wait() // the line is written in the background
 		assert.Contains(t, out.String(), "refused requests were not counted")
 		assert.Contains(t, out.String(), "requests=3", "on key, account and organization")
 		assert.NotContains(t, out.String(), token.Reveal())
