@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"store/pgstore":         {"alert", "quota", "usage", "saccount", "store", "github.com/jmoiron/sqlx", "github.com/lib/pq"},
 	"store/storetest":       {"alert", "apikey", "quota", "usage", "saccount", "store"},
 	"internal/web":          {"apikey", "quota", "saccount"},
+	"leak":                  {"internal/web", "saccount", "golang.org/x/time"},
 	"middleware":            {"apikey", "quota", "usage", "saccount", "internal/web"},
 	"dashboard":             {"apikey", "quota", "usage", "saccount", "internal/web"},
 }

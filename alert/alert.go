@@ -68,14 +68,16 @@ type Alert struct {
 
 // The names of figures.
 const (
-	FigureName    = "name"    // the subject's name
-	FigureDays    = "days"    // whole days
-	FigureTime    = "time"    // RFC 3339: when a key expires, was last used, a limit is spent
-	FigureAddress = "address" // an IP address
-	FigureSpent   = "spent"   // credits
-	FigureUsual   = "usual"   // credits
-	FigureReason  = "reason"  // a few words
-	FigureSink    = "sink"    // of a test: the one sink that it is for; not sent
+	FigureName     = "name"     // the subject's name
+	FigureDays     = "days"     // whole days
+	FigureTime     = "time"     // RFC 3339: when a key expires, was last used, a limit is spent
+	FigureAddress  = "address"  // an IP address
+	FigureSpent    = "spent"    // credits
+	FigureUsual    = "usual"    // credits
+	FigureReason   = "reason"   // a few words
+	FigureDisabled = "disabled" // of a leak: true or false, whether it disabled the key
+	FigureDisables = "disables" // RFC 3339: when a key that is not used will be disabled
+	FigureSink     = "sink"     // of a test: the one sink that it is for; not sent
 )
 
 // New makes an alert to be posted: of a kind, about a subject, once for each

@@ -75,6 +75,9 @@ func (a *Alert) sentence() string {
 	case KindUnusualSpend:
 		return fmt.Sprintf("%s spent %s credits in the hour before %s; up to %s is usual.", who, f[FigureSpent], a.when(), f[FigureUsual])
 	case KindKeyUnused:
+		if at, err := time.Parse(time.RFC3339, f[FigureDisables]); err == nil {
+			return fmt.Sprintf("%s was not used for %s, and will be disabled on %s unless it is used.", who, a.days(), day(at))
+		}
 		if f[FigureTime] == "" {
 			return fmt.Sprintf("%s was never used since it was made, %s ago. Disable it if nobody needs it.", who, a.days())
 		}
@@ -88,6 +91,9 @@ func (a *Alert) sentence() string {
 	case KindKeyDisabled:
 		return who + " was disabled" + because(f[FigureReason]) + "."
 	case KindKeyLeaked:
+		if f[FigureDisabled] == "false" {
+			return fmt.Sprintf("The token of %s was found where it should not be%s. It opened nothing any more.", lower(who), because(f[FigureReason]))
+		}
 		return fmt.Sprintf("The token of %s was found where it should not be, and the key was disabled%s.", lower(who), because(f[FigureReason]))
 	case KindWebhookGone:
 		return fmt.Sprintf("The webhook %s of %s was disabled: %s.", f[FigureAddress], lower(who), f[FigureReason])

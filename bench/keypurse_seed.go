@@ -31,7 +31,7 @@ func (s *seeding) Write(ctx context.Context, b saccount.Batch) error {
 	w.At = b.At
 	w.Changes = append(w.Changes, b.Changes...)
 	w.Open = append(w.Open, b.Open...)
-	w.Audit = append(w.Audit, b.Audit...)
+	w.Audit, w.Seal = append(w.Audit, b.Audit...), b.Seal
 	if s.changes++; s.changes < seedBatch {
 		return nil
 	}

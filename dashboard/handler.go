@@ -44,6 +44,9 @@ type call struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	setHeaders(w.Header())
 	c := &call{handler: h, w: w, r: r, ctx: r.Context()}
+	if _, ok := saccount.OriginOf(c.ctx); !ok { // the host's own says more
+		c.ctx = saccount.WithOrigin(c.ctx, saccount.Origin{Addr: web.ClientAddr(r, h.cfg.TrustedProxies)})
+	}
 	if c.serveAsset() {
 		return
 	}

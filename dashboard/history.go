@@ -170,7 +170,10 @@ type auditEntry struct {
 	At      time.Time      `json:"at"`
 	Actor   saccount.Actor `json:"actor"`
 	Action  string         `json:"action"`
-	Subject string         `json:"subject"`
+	Subject quota.Subject  `json:"subject"`
+	Addr    string         `json:"addr,omitempty" doc:"where the call came from"`
+	Request string         `json:"request,omitempty" doc:"the id of the request that it came with"`
+	Reason  string         `json:"reason,omitempty" doc:"why, where it was nobody's wish: a policy, a leak"`
 	Before  any            `json:"before,omitempty" doc:"the record as it was, by the library's own names"`
 	After   any            `json:"after,omitempty" doc:"the record as it became"`
 }
@@ -200,22 +203,19 @@ func readAudit(c *call) (*reply, error) {
 			return nil, err
 		}
 	}
-	es, err := c.svc.Audit(c.ctx, c.partition(), after, n)
+	es, err := c.svc.Audit(c.ctx, c.partition(), saccount.AuditFilter{Cursor: strconv.FormatInt(after, 10), Limit: n})
 	if err != nil {
 		return nil, err
 	}
-	out := page[auditEntry]{Items: make([]auditEntry, 0, len(es))}
-	for _, e := range es {
-		x := auditEntry{Seq: e.Seq, At: e.At, Actor: e.Actor, Action: e.Action, Subject: e.Subject}
+	out := page[auditEntry]{Items: make([]auditEntry, 0, len(es.Items)), Next: es.Next}
+	for _, e := range es.Items {
+		x := auditEntry{Seq: e.Seq, At: e.At, Actor: e.Actor, Action: e.Action, Subject: e.Subject, Addr: e.Addr, Request: e.Request, Reason: e.Reason}
 		for into, raw := range map[*any]json.RawMessage{&x.Before: e.Before, &x.After: e.After} {
 			if len(raw) > 0 {
 				*into = raw
 			}
 		}
 		out.Items = append(out.Items, x)
-	}
-	if len(es) == n {
-		out.Next = strconv.FormatInt(es[n-1].Seq, 10)
 	}
 	return &reply{body: out}, nil
 }

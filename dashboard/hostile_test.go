@@ -109,7 +109,7 @@ func FuzzBodies(f *testing.F) {
 		if route[0] == http.MethodPatch {
 			r.Header.Set("If-Match", "*")
 		}
-		before, err := h.Service.Audit(t.Context(), "acme", 0, 1000)
+		before, err := h.Service.AuditHead(t.Context(), "acme")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,11 +118,11 @@ func FuzzBodies(f *testing.F) {
 		if w.Code >= 500 || !json.Valid(w.Body.Bytes()) || !utf8.Valid(w.Body.Bytes()) {
 			t.Fatalf("%s %s of %q: %d %s", route[0], route[1], body, w.Code, w.Body)
 		}
-		after, err := h.Service.Audit(t.Context(), "acme", 0, 1000)
+		after, err := h.Service.AuditHead(t.Context(), "acme")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if w.Code >= 400 && len(after) != len(before) {
+		if w.Code >= 400 && after != before {
 			t.Fatalf("%s %s of %q was refused and changed something", route[0], route[1], body)
 		}
 		if w.Code < 300 && !json.Valid([]byte(body)) && strings.TrimSpace(body) != "" {

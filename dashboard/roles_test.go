@@ -139,9 +139,10 @@ func TestManagementKeysDoNotRise(t *testing.T) {
 	bearer := []string{"Authorization", "Bearer " + k["token"].(string)}
 	assert.Equal(t, map[string]any{"actor": "management_key:" + k["id"].(string), "org": "acme", "role": "admin"}, w.do("", "GET", "whoami", "", bearer...).ok(200))
 	w.do("", "PUT", "orgs/acme/limits/credits", `{"max":"9"}`, bearer...).ok(200)
-	log, err := w.Service.Audit(t.Context(), "acme", 0, 1000)
+	log, err := w.Service.Audit(t.Context(), "acme", saccount.AuditFilter{Newest: true, Limit: 1})
 	require.NoError(t, err)
-	assert.Equal(t, saccount.Actor("management_key:"+k["id"].(string)), log[len(log)-1].Actor)
+	assert.Equal(t, saccount.Actor("management_key:"+k["id"].(string)), log.Items[0].Actor)
+	assert.Equal(t, "192.0.2.1", log.Items[0].Addr, "and where the call came from")
 	w.do(admin, "DELETE", path, "").ok(204)
 	a := w.do("", "GET", "whoami", "", bearer...)
 	assert.Equal(t, 401, a.Code)

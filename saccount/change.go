@@ -34,11 +34,10 @@ func (s *Service) create(ctx context.Context, by Actor, n *node, open []Opening,
 		return nil, err
 	}
 	n.Revision = 1
-	audit, err := s.entry(ctx, by, "create", nil, n, now)
-	if err != nil {
+	b := Batch{Org: n.Org, At: now, Changes: []Change{{Record: rec, Quiet: true}}, Open: open}
+	if err := s.noteChange(ctx, &b, by, "create", nil, n, now); err != nil {
 		return nil, err
 	}
-	b := Batch{Org: n.Org, At: now, Changes: []Change{{Record: rec, Quiet: true}}, Open: open, Audit: []Entry{audit}}
 	if err = s.remember(ctx, &b, n.subject()); err == nil {
 		err = s.write(ctx, b)
 	}
@@ -109,11 +108,10 @@ func (s *Service) tryChange(ctx context.Context, by Actor, org string, kind Kind
 		return nil, err
 	}
 	n.Revision++
-	audit, err := s.entry(ctx, by, action, &before, n, now)
-	if err != nil {
+	if err := s.noteChange(ctx, &b, by, action, &before, n, now); err != nil {
 		return nil, err
 	}
-	b.Changes, b.Audit = append(b.Changes, Change{Record: rec}), append(b.Audit, audit)
+	b.Changes = append(b.Changes, Change{Record: rec})
 	err = s.write(ctx, b)
 	// Whatever Write says, it may have written: nothing read before counts any more.
 	s.gens.raise(n.Org)
@@ -147,7 +145,8 @@ func (l *Lineage) dead() bool {
 // update is the change that an Update describes.
 func (s *Service) update(ctx context.Context, by Actor, org string, kind Kind, id string, u Update) (*node, error) {
 	zone := ""
-	if len(u.Limits) > 0 && kind != KindOrg {
+	var policy *KeyPolicy
+	if (len(u.Limits) > 0 || u.Expires != nil) && kind != KindOrg && org != HostPartition {
 		l, err := s.living(ctx, org, KindOrg, org)
 		if err != nil {
 			return nil, fmt.Errorf("saccount: update of %s: %w", kind, err)
@@ -156,14 +155,16 @@ func (s *Service) update(ctx context.Context, by Actor, org string, kind Kind, i
 		if err != nil {
 			return nil, err
 		}
-		zone = o.Zone
+		if zone = o.Zone; kind == KindKey {
+			policy = o.Keys
+		}
 	}
 	return s.change(ctx, by, org, kind, id, u.Revision, "update", func(n *node, b *Batch) error {
-		return s.apply(n, b, &u, zone)
+		return s.apply(n, b, &u, zone, policy)
 	})
 }
 
-func (s *Service) apply(n *node, b *Batch, u *Update, zone string) (err error) {
+func (s *Service) apply(n *node, b *Batch, u *Update, zone string, policy *KeyPolicy) (err error) {
 	if err := u.fits(n.Kind); err != nil {
 		return err
 	}
@@ -186,6 +187,15 @@ func (s *Service) apply(n *node, b *Batch, u *Update, zone string) (err error) {
 			return err
 		}
 		n.Zone = *u.Zone
+	}
+	if u.Keys != nil {
+		if err := u.Keys.check(); err != nil {
+			return err
+		}
+		keys := *u.Keys
+		if n.Keys = &keys; keys == (KeyPolicy{}) {
+			n.Keys = nil
+		}
 	}
 	for k, v := range u.Labels {
 		if v == nil {
@@ -237,7 +247,7 @@ func (s *Service) apply(n *node, b *Batch, u *Update, zone string) (err error) {
 		}
 	}
 	if u.Expires != nil {
-		if n.Expires, err = s.checkExpiry(*u.Expires, n.Created, b.At); err != nil {
+		if n.Expires, err = s.checkExpiry(policy, *u.Expires, n.Created, b.At); err != nil {
 			return err
 		}
 		for i := range n.Secrets { // an overlap never outlives its key
@@ -258,6 +268,7 @@ func (u *Update) fits(kind Kind) error {
 	}{
 		{"Description", u.Description != nil, []Kind{KindAccount}},
 		{"Zone", u.Zone != nil, []Kind{KindOrg}},
+		{"Keys", u.Keys != nil, []Kind{KindOrg}},
 		{"Rate", u.Rate != nil, []Kind{KindAccount, KindKey}},
 		{"Environment", u.Environment != nil, []Kind{KindKey}},
 		{"Scopes", u.Scopes != nil, []Kind{KindKey}},

@@ -32,6 +32,25 @@
 // the change, in the same atomic step. Whether they may is the host's business:
 // nothing here asks. Ids of another organization are answered like unknown ones.
 //
+// # The audit log
+//
+// Each organization has one: who changed what, when, from where (see
+// [WithOrigin]), with the public record before and after. Entries are numbered
+// without gaps and chained: each has a mark, HMAC-SHA-256 under a key derived
+// from Config.Secrets for the organization, of itself and of the mark before.
+// [Service.Verify] names the first entry that was changed, removed, inserted,
+// moved, copied from elsewhere or cut from the front, and says in its
+// documentation what no such log can show without a [Head] that was kept
+// elsewhere. [Service.CutAudit] is retention; [WriteAuditCSV] and
+// [WriteAuditJSONL] export.
+//
+// # Keys that need a hand
+//
+// [Service.KeysInNeed] lists keys that somebody should look at, and says why.
+// An organization's [KeyPolicy] says what that is; [Service.EnforceKeyPolicy]
+// disables those that nobody uses, after a warning. [Service.ReportLeak] takes
+// a token that was found in public; package leak is its HTTP.
+//
 // # Errors
 //
 // Conditions are sentinels (ErrNotFound, ErrExists, ErrConflict, ErrInvalid,

@@ -34,7 +34,12 @@ func (s *Service) newKey(ctx context.Context, org, account string, spec KeySpec,
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := s.living(ctx, org, KindAccount, account); err != nil {
+	l, err := s.living(ctx, org, KindAccount, account)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := readNode(*l.Org)
+	if err != nil {
 		return nil, nil, err
 	}
 	n = &node{Record: Record{Kind: KindKey, Org: org, ID: id, Parent: account, Labels: spec.Labels}}
@@ -54,7 +59,7 @@ func (s *Service) newKey(ctx context.Context, org, account string, spec KeySpec,
 	if n.Rate, err = checkRate(spec.Rate); err != nil {
 		return nil, nil, err
 	}
-	if n.Expires, err = s.checkExpiry(spec.Expires, now, now); err != nil {
+	if n.Expires, err = s.checkExpiry(o.Keys, spec.Expires, now, now); err != nil {
 		return nil, nil, err
 	}
 	open, err = s.below(ctx, n, spec.Labels, spec.Limits, now)
@@ -116,7 +121,8 @@ func (s *Service) DeleteKey(ctx context.Context, by Actor, org, id string) error
 // RotateKey gives a key a new secret. The key keeps its id, limits, usage and
 // history. The old secret lives for overlap longer, so that clients can be
 // moved; 0 ends it at once. At most two secrets live: rotating again ends the
-// older. Errors: ErrInvalid where overlap is negative or reaches beyond the
+// older. One that was reported as leaked has ended, and gets no overlap. Errors:
+// ErrInvalid where overlap is negative or reaches beyond the
 // key's expiry, ErrNotFound, and the store's.
 func (s *Service) RotateKey(ctx context.Context, by Actor, org, id string, overlap time.Duration) (apikey.Token, Key, error) {
 	token, n, err := s.rotate(ctx, by, org, KindKey, id, overlap)
@@ -138,11 +144,15 @@ func (s *Service) rotate(ctx context.Context, by Actor, org string, kind Kind, i
 		if ends.Before(b.At) || !n.Expires.IsZero() && ends.After(n.Expires) {
 			return fieldf("/overlap", "overlap %v: the old secret would outlive the key, which expires on %s", overlap, n.Expires.Format(time.RFC3339))
 		}
-		last := n.Secrets[len(n.Secrets)-1:]
-		n.Secrets = slices.Clone(last)
-		if n.Secrets[0].Ends = ends; overlap == 0 {
-			n.Secrets = nil
+		last := n.Secrets[len(n.Secrets)-1]
+		// What has ended, as a leaked secret has, does not live again.
+		if n.Secrets = nil; overlap > 0 && (last.Ends.IsZero() || b.At.Before(last.Ends)) {
+			if last.Ends.IsZero() || ends.Before(last.Ends) {
+				last.Ends = ends
+			}
+			n.Secrets = []secret{last}
 		}
+		n.Leaked = time.Time{}
 		var e error
 		token, e = s.addSecret(n, b.At)
 		return e

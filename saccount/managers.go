@@ -109,7 +109,7 @@ func (s *Service) newManagementKey(ctx context.Context, org string, spec Managem
 	if n.AllowFrom, err = checkAllowFrom(spec.AllowFrom); err != nil {
 		return nil, err
 	}
-	n.Expires, err = s.checkExpiry(spec.Expires, now, now)
+	n.Expires, err = s.checkExpiry(nil, spec.Expires, now, now)
 	return n, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/keypurse/keypurse/apikey"
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/saccount/saccounttest"
 )
@@ -73,12 +74,11 @@ func TestManagementKeyLife(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, saccount.StatusDeleted, k.Status)
 
-		log, err := svc.Audit(ctx, org, 0, 100)
-		require.NoError(t, err)
+		log := collect(t, svc.AuditEntries(ctx, org, saccount.AuditFilter{}))
 		var actions []string
 		for _, e := range log {
 			assert.NotContains(t, string(e.After)+string(e.Before), "hmac-sha256")
-			if e.Subject == "management_key:"+k.ID {
+			if e.Subject == quota.NewSubject("management_key", k.ID) {
 				actions = append(actions, e.Action)
 			}
 		}

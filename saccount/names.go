@@ -217,9 +217,10 @@ func checkRate(r *RateLimit) (*RateLimit, error) {
 	return &c, nil
 }
 
-// checkExpiry holds an expiry to the host's greatest lifetime.
-func (s *Service) checkExpiry(expires, created, now time.Time) (time.Time, error) {
-	longest := s.cfg.MaxKeyLife
+// checkExpiry holds an expiry to the greatest lifetime, the host's and the
+// organization's.
+func (s *Service) checkExpiry(p *KeyPolicy, expires, created, now time.Time) (time.Time, error) {
+	longest := s.lifetime(p)
 	if expires.IsZero() {
 		if longest > 0 {
 			return Micro(created.Add(longest)), nil

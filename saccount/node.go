@@ -33,6 +33,9 @@ type data struct {
 	Prefix      string         `json:"prefix,omitempty"`  // of a key's tokens
 	Role        Role           `json:"role,omitempty"`    // of a management key
 	Request     string         `json:"request,omitempty"` // that made an organization: see Guard
+	Keys        *KeyPolicy     `json:"keys,omitempty"`    // of an organization
+	Leaked      time.Time      `json:"leaked,omitzero"`   // when its token was last reported
+	Warned      time.Time      `json:"warned,omitzero"`   // when a policy said that it would disable it
 	CreatedBy   Actor          `json:"created_by,omitempty"`
 	Updated     time.Time      `json:"updated,omitzero"`
 	Recipients  []Recipient    `json:"recipients,omitempty"` // of an organization
@@ -93,7 +96,7 @@ func (n *node) setLimit(l quota.Limit) {
 
 func (n *node) org() Org {
 	o := Org{
-		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Thresholds: n.Thresholds, Disabled: n.Disabled,
+		ID: n.ID, Name: n.Name, Zone: n.Zone, Labels: n.Labels, Limits: n.Limits, Thresholds: n.Thresholds, Disabled: n.Disabled, Keys: n.Keys,
 		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
 	}
 	for _, r := range n.Recipients {
@@ -123,6 +126,9 @@ func (n *node) key(now time.Time) Key {
 		Labels: n.Labels, Scopes: n.Scopes, AllowFrom: n.AllowFrom, Limits: n.Limits, Thresholds: n.Thresholds, Rate: n.Rate, Expires: n.Expires,
 		Disabled: n.Disabled, Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted,
 		LastUsed: n.Use, Revision: n.Revision, Advice: AdviseName(n.Name), Status: n.Record.Status(now),
+	}
+	if k.Leaked = n.Leaked; !k.Leaked.IsZero() {
+		k.Advice = append(k.Advice, "its token was reported as leaked: rotate it, move its clients, then enable it")
 	}
 	if len(n.Secrets) > 0 {
 		newest := n.Secrets[len(n.Secrets)-1]

@@ -365,11 +365,11 @@ func (s *Service) TestAlert(ctx context.Context, by Actor, org, recipient string
 	if err != nil {
 		return err
 	}
-	audit, err := s.entry(ctx, by, "test_alert", nil, n, now)
-	if err != nil {
+	b := Batch{Org: org, At: now, Alerts: []alert.Post{p}}
+	if err := s.noteChange(ctx, &b, by, "test_alert", nil, n, now); err != nil {
 		return err
 	}
-	if err := s.write(ctx, Batch{Org: org, At: now, Alerts: []alert.Post{p}, Audit: []Entry{audit}}); err != nil {
+	if err := s.write(ctx, b); err != nil {
 		return fmt.Errorf("saccount: test alert: %w", err)
 	}
 	return nil

@@ -146,8 +146,7 @@ func TestRecipients(t *testing.T) {
 	assert.Equal(t, o.hooks[3].Header.Get("webhook-id"), o.hooks[4].Header.Get("webhook-id"))
 
 	// Every change has its entry, which shows no path of the webhook.
-	es, err := svc.Audit(ctx, "acme", 0, 100)
-	require.NoError(t, err)
+	es := collect(t, svc.AuditEntries(ctx, "acme", saccount.AuditFilter{}))
 	actions := map[string]saccount.Actor{}
 	for _, e := range es {
 		actions[e.Action] = e.Actor

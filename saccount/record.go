@@ -134,7 +134,18 @@ type Batch struct {
 	At      time.Time
 	Changes []Change
 	Open    []Opening
-	Audit   []Entry // appended; the store gives each its Seq
+	Audit   []Entry // appended, as Sealed gives them
+	// Seal makes the Mark of an entry that follows one with the mark prev ("":
+	// none). It is pure, and called by Sealed in the atomic step, under
+	// whatever keeps others from appending: so no change of an organization
+	// has to be tried again because another came first. A store may call it
+	// again when it tries again, and calls nothing of the Service. Nil:
+	// entries have no mark.
+	Seal func(prev string, e *Entry) string
+	// Cut, where not nil, drops the audit entries with numbers through
+	// Cut.Through and is kept in their place, instead of any Cut before it;
+	// Audit is appended in the same step. See CheckCut.
+	Cut *Cut
 	// Alerts go into the outbox in the same step, behind what was there. One
 	// whose ID was posted in this organization before is passed over, within
 	// the Batch too.
@@ -146,6 +157,7 @@ type Entry struct {
 	Seq  int64 // from 1 in each organization, without gaps
 	At   time.Time
 	Data []byte
+	Mark string // ties it to the entries before it; up to MaxMark bytes of ASCII
 }
 
 // Status of a record.

@@ -24,7 +24,8 @@ type Store interface {
 	// alone; one without changes raises no number. Errors: ErrConflict where a record is not at
 	// the revision it was read at; ErrExists where a new record's id was used
 	// before, or a name is a living sibling's; ErrNotFound where a record that
-	// should be there is not, or a living record's parent is not living. A
+	// should be there is not, or a living record's parent is not living; those
+	// of Batch.CheckCut. A
 	// change that is not Quiet raises the organization's settings number, by
 	// one for the whole Batch, in the same step.
 	Write(ctx context.Context, b Batch) error
@@ -41,6 +42,10 @@ type Store interface {
 	Touch(ctx context.Context, touches []Touch) error
 	// Audit lists up to n entries of an organization with Seq above after.
 	Audit(ctx context.Context, org string, after int64, n int) ([]Entry, error)
+	// AuditEnds says what was cut from the front of an organization's audit
+	// log and where it ends, as of one moment: Head is the last entry, or the
+	// last that was cut where none is left; zero where there never was one.
+	AuditEnds(ctx context.Context, org string) (Cut, Head, error)
 	// Purge drops what is over, at most about p.Most things, and says how
 	// many: 0 when nothing is left to drop. It never touches an open
 	// reservation or block, a stranded block, a remembered id, a window that has

@@ -52,15 +52,15 @@ func (s *Service) SettleBlock(ctx context.Context, by Actor, org, id string, spe
 			Held  quota.Credits `json:"held"`
 			Spent quota.Credits `json:"spent"`
 		}
-		e := AuditEntry{Actor: by, Action: "settle_block", Subject: string(b.Caller)}
-		if e.After, err = json.Marshal(told{b.ID, b.Owner, b.Held, spent}); err != nil {
-			return fmt.Errorf("saccount: audit: %w", err)
-		}
-		data, err := json.Marshal(&e)
+		after, err := json.Marshal(told{b.ID, b.Owner, b.Held, spent})
 		if err != nil {
 			return fmt.Errorf("saccount: audit: %w", err)
 		}
-		if err := s.store.Write(ctx, Batch{Org: org, At: now, Audit: []Entry{{At: now, Data: data}}}); err != nil {
+		entry := Batch{Org: org, At: now}
+		if err := s.note(ctx, &entry, kept{Actor: by, Action: "settle_block", Subject: b.Caller, After: after}, now); err != nil {
+			return err
+		}
+		if err := s.store.Write(ctx, entry); err != nil {
 			return fmt.Errorf("saccount: settle block: %w", err)
 		}
 	}

@@ -67,7 +67,11 @@ func (a *alerts) sweep(ctx context.Context) error {
 		if n.Disabled {
 			return nil
 		}
-		if err := a.sweepOrg(ctx, n, now); err != nil {
+		err := a.service.enforceAll(ctx, n, now, nil)
+		if err == nil {
+			err = a.sweepOrg(ctx, n, now)
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}

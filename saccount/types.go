@@ -22,6 +22,7 @@ type Org struct {
 	// Thresholds of limits on it and below it that name none; nil inherits those
 	// above, in the end the service's; empty is none. Set by an Update.
 	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
+	Keys       *KeyPolicy        `json:"keys,omitempty"` // nil: the defaults
 	Disabled   bool              `json:"disabled,omitempty"`
 	Created    time.Time         `json:"created"`
 	CreatedBy  Actor             `json:"created_by,omitempty"`
@@ -100,6 +101,7 @@ type Key struct {
 	CreatedBy   Actor             `json:"created_by,omitempty"`
 	Rotated     time.Time         `json:"rotated,omitzero"`      // when its newest secret was made
 	OverlapEnds time.Time         `json:"overlap_ends,omitzero"` // until when the secret before it lives too
+	Leaked      time.Time         `json:"leaked,omitzero"`       // when its token was last reported: see Service.ReportLeak
 	Updated     time.Time         `json:"updated,omitzero"`
 	Deleted     time.Time         `json:"deleted,omitzero"`
 	LastUsed    Use               `json:"last_used,omitzero"`
@@ -190,5 +192,6 @@ type Update struct {
 	Environment *string         // keys
 	Scopes      *[]string       // keys
 	AllowFrom   *[]netip.Prefix // keys of both kinds
+	Keys        *KeyPolicy      // organizations; the zero KeyPolicy is the defaults
 	Expires     *time.Time      // keys of both kinds; the zero time: never
 }

@@ -65,6 +65,11 @@
 // step. saccount.ListQuery has Check, Match and Cursor; usage.ParseSeries makes
 // a usage.Row's fields of a counter's name.
 //
+// Audit entries are appended as saccount.Batch.Sealed gives them, which is told
+// where the log ends and must be called where nobody else can append before they
+// are stored: under the organization's lock, or in an optimistic transaction
+// that is tried again. saccount.Batch.CheckCut says whether the front may go.
+//
 // # Errors
 //
 // A call on a store that was closed wraps saccount.ErrClosed; one whose context

@@ -291,24 +291,21 @@ func (w *world) checkSecrets() {
 // checkAudit compares the audit log, without gaps, with what was done.
 func (w *world) checkAudit(o *org, look func(string, []byte)) {
 	var got []string
-	for after := int64(0); ; {
-		es, err := w.svc.Audit(w.ctx, o.id, after, saccount.MaxPage)
+	seq := int64(0)
+	for e, err := range w.svc.AuditEntries(w.ctx, o.id, saccount.AuditFilter{Limit: saccount.MaxPage}) {
 		if err != nil {
 			w.violation("the audit log can be read", err.Error())
 			return
 		}
-		if len(es) == 0 {
-			break
+		if seq++; e.Seq != seq {
+			w.violation("audit entries without gaps", fmt.Sprint(seq, e.Seq))
 		}
-		for _, e := range es {
-			if e.Seq != after+1 {
-				w.violation("audit entries without gaps", fmt.Sprint(after, e.Seq))
-			}
-			after = e.Seq
-			got = append(got, e.Action+" "+e.Subject)
-			look("the audit log", e.Before)
-			look("the audit log", e.After)
-		}
+		got = append(got, e.Action+" "+string(e.Subject))
+		look("the audit log", e.Before)
+		look("the audit log", e.After)
+	}
+	if v, err := w.svc.Verify(w.ctx, o.id, saccount.Verify{}); err != nil || v.Bad != nil || v.Entries != seq {
+		w.violation("an audit log that verifies", fmt.Sprint(v, err))
 	}
 	for i := range max(len(got), len(o.audits)) {
 		if i >= len(got) || i >= len(o.audits) || got[i] != o.audits[i] {

@@ -31,9 +31,20 @@ func form(t *table, k, v []byte) (err error) {
 			return bad
 		}
 	case tabAudit:
-		if _, rest, err := cutPart(k); err != nil || len(rest) != 8 {
+		_, rest, err := cutPart(k)
+		if err != nil || len(rest) != 8 {
 			return bad
 		}
+		seq, _, err := cutOrdered(rest)
+		switch {
+		case err != nil || seq < 0:
+			return bad
+		case seq == 0:
+			_, err = parseCut(k, v)
+		default:
+			_, err = parseEntry(k, seq, v)
+		}
+		return err
 	case tabCounters:
 		if _, _, err := parseCounterKey(k); err != nil {
 			return bad

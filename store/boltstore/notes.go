@@ -1,7 +1,6 @@
 package boltstore
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -13,7 +12,7 @@ import (
 	"github.com/keypurse/keypurse/saccount"
 )
 
-// What is appended and read in order: audit entries, alerts, last uses.
+// What is appended and read in order: alerts, last uses.
 
 // maxAddr bounds the address of a last use, in bytes.
 const maxAddr = 256
@@ -87,65 +86,6 @@ func (s *Store) use(tx *snap, key string) (u saccount.Use, err error) {
 		return u, tabUses.damaged([]byte(key))
 	}
 	return u, nil
-}
-
-// lastAudit is the Seq of an organization's last entry.
-func (s *Store) lastAudit(tx *snap, org string) (seq int64, err error) {
-	b, err := tabAudit.bucket(tx.Tx)
-	if err != nil {
-		return 0, err
-	}
-	prefix := appendPart(nil, org)
-	end := appendOrdered(bytes.Clone(prefix), math.MaxInt64)
-	if err := tabAudit.between(b.Cursor(), end); err != nil {
-		return 0, err
-	}
-	c := b.Cursor()
-	var k []byte
-	if k, _ = c.Seek(end); k == nil {
-		k, _ = c.Last()
-	} else {
-		k, _ = c.Prev()
-	}
-	lo := prefix
-	if bytes.HasPrefix(k, prefix) {
-		if seq, _, err = cutOrdered(k[len(prefix):]); err != nil {
-			return 0, tabAudit.damaged(k)
-		}
-		lo = k
-	}
-	return seq, tx.tree.whole(tx.Tx, tabAudit, lo, end)
-}
-
-// Audit implements saccount.Store.
-func (s *Store) Audit(ctx context.Context, org string, after int64, n int) (out []saccount.Entry, err error) {
-	if err := s.open(ctx, "audit"); err != nil {
-		return nil, err
-	}
-	if n < 1 || after == math.MaxInt64 || len(org) > maxID {
-		return nil, nil
-	}
-	prefix := appendPart(nil, org)
-	err = s.view(func(tx *snap) error {
-		return tabAudit.scan(tx, seqKey(nil, org, max(after, 0)+1), appendOrdered(bytes.Clone(prefix), math.MaxInt64), func(k, v []byte) (bool, error) {
-			seq, _, err := cutOrdered(k[len(prefix):])
-			if err != nil {
-				return false, tabAudit.damaged(k)
-			}
-			w := wire{b: v}
-			e := saccount.Entry{Seq: seq, At: w.time()}
-			if w.bad {
-				return false, tabAudit.damaged(k)
-			}
-			e.Data = bytes.Clone(w.b)
-			out = append(out, e)
-			return len(out) < n, nil
-		})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("boltstore: audit: %w", err)
-	}
-	return out, nil
 }
 
 var metaAlerts = []byte("alerts") // the highest Seq given

@@ -112,7 +112,8 @@ func (s *Store) Write(ctx context.Context, batch saccount.Batch) error {
 type plan struct {
 	puts  []saccount.Record
 	old   []*saccount.Record // that each put replaces; nil for none
-	audit int64              // the Seq before it
+	audit []saccount.Entry   // as they are appended
+	cut   [][]byte           // keys of audit entries that go
 	// settings is the organization's settings number after it; raise says
 	// whether it must be written.
 	settings int64
@@ -222,8 +223,8 @@ func (s *Store) plan(batch *saccount.Batch) (*plan, error) {
 		if raise {
 			p.settings++
 		}
-		if failed == nil && len(batch.Audit) > 0 {
-			p.audit, failed = s.lastAudit(tx, batch.Org)
+		if failed == nil {
+			failed = s.planAudit(tx, batch, p)
 		}
 		if failed == nil {
 			failed = s.planPosts(tx, batch, p)
@@ -245,12 +246,8 @@ func putPlan(tx *bbolt.Tx, batch *saccount.Batch, p *plan) error {
 			return err
 		}
 	}
-	for i := range batch.Audit {
-		e := &batch.Audit[i]
-		v := append(appendTime(nil, saccount.Micro(e.At)), e.Data...)
-		if err := tabAudit.put(tx, seqKey(nil, batch.Org, p.audit+int64(i)+1), v); err != nil {
-			return err
-		}
+	if err := putAudit(tx, batch, p); err != nil {
+		return err
 	}
 	return putPosts(tx, batch.Org, p.posts)
 }

@@ -9,7 +9,6 @@ package memstore
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -40,6 +39,7 @@ type org struct {
 	uses  map[string]saccount.Use
 	audit []saccount.Entry
 	posts map[string]int64 // until when the ids of posted alerts are remembered
+	cut   saccount.Cut     // from the front of audit
 }
 
 // New makes an empty Store.
@@ -171,27 +171,6 @@ func (s *Store) Touch(ctx context.Context, touches []saccount.Touch) error {
 		o.Unlock()
 	}
 	return nil
-}
-
-// Audit implements saccount.Store.
-func (s *Store) Audit(ctx context.Context, id string, after int64, n int) ([]saccount.Entry, error) {
-	if err := s.begin(ctx, "audit"); err != nil {
-		return nil, err
-	}
-	o := s.known(id)
-	if o == nil {
-		return nil, nil
-	}
-	o.Lock()
-	defer o.Unlock()
-	var out []saccount.Entry
-	for _, e := range o.audit {
-		if e.Seq > after && len(out) < n {
-			e.Data = slices.Clone(e.Data)
-			out = append(out, e)
-		}
-	}
-	return out, nil
 }
 
 // Usage implements usage.Store.

@@ -66,6 +66,9 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	if err != nil {
 		return fmt.Errorf("memstore: write: %w", err)
 	}
+	if err := b.CheckCut(o.cut, o.entry(&b)); err != nil {
+		return fmt.Errorf("memstore: write: %w", err)
+	}
 	at := saccount.Micro(b.At)
 	for _, op := range b.Open {
 		if err := o.Book.Open(op.Subject, op.Entry, op.Was, at.UnixMicro()); err != nil {
@@ -82,11 +85,7 @@ func (s *Store) Write(ctx context.Context, b saccount.Batch) error {
 	if raise {
 		o.Book.Settings++
 	}
-	for _, e := range b.Audit {
-		e.Seq = int64(len(o.audit)) + 1
-		e.At, e.Data = saccount.Micro(e.At), slices.Clone(e.Data)
-		o.audit = append(o.audit, e)
-	}
+	o.log(&b)
 	alerts := o.Book.TakeAlerts()
 	for i := range b.Alerts {
 		p := &b.Alerts[i]

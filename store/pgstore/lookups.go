@@ -219,34 +219,6 @@ func (s *Store) eachUnprepared(ctx context.Context, text string, args []any, sca
 	})
 }
 
-// Audit implements saccount.Store.
-func (s *Store) Audit(ctx context.Context, org string, after int64, n int) (out []saccount.Entry, err error) {
-	ctx, end, err := s.enter(ctx, "audit")
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	if checkText("organization", org) != nil {
-		return nil, nil
-	}
-	err = s.read(ctx, "audit", func() error {
-		var got []saccount.Entry
-		err := s.each(ctx, s.db.DB, nil, s.sql.audit, []any{org, after, max(n, 0)}, func(rows *sql.Rows) error {
-			var e saccount.Entry
-			var at sql.NullInt64
-			err := rows.Scan(&e.Seq, &at, &e.Data)
-			e.At = instant(at)
-			got = append(got, e)
-			return err
-		})
-		if err == nil {
-			out = got
-		}
-		return err
-	})
-	return out, err
-}
-
 // Changes says which organizations' records changed after the change of that
 // number, and the number of the last one: one read of a row that every Write
 // raises under its lock, so that no change hides behind a later one. After 0 it

@@ -149,8 +149,7 @@ func (s *Store) writeOnce(ctx context.Context, batch *saccount.Batch, sent []int
 		}
 	}()
 	rd := reader{ctx, t.Tx, t.undo}
-	audit, err := s.lockOrg(rd, b)
-	if err != nil {
+	if err := s.lockOrg(rd, b); err != nil {
 		return 0, err
 	}
 	if len(sent) > 0 {
@@ -171,17 +170,8 @@ func (s *Store) writeOnce(ctx context.Context, batch *saccount.Batch, sent []int
 			return 0, err
 		}
 	}
-	if len(batch.Audit) > 0 {
-		var seq, at ints
-		var data blobs
-		for i, e := range batch.Audit {
-			seq.add(audit + int64(i) + 1)
-			at.time(saccount.Micro(e.At))
-			data.add(e.Data)
-		}
-		if _, err := t.exec(ctx, s.sql.putAudit, batch.Org, seq.String(), at.String(), data.String()); err != nil {
-			return 0, err
-		}
+	if err := s.writeAudit(rd, t, batch); err != nil {
+		return 0, err
 	}
 	if len(batch.Alerts) > 0 {
 		if err := s.postAlerts(ctx, t, batch); err != nil {
@@ -212,29 +202,29 @@ func (s *Store) writeOnce(ctx context.Context, batch *saccount.Batch, sent []int
 	return 0, nil
 }
 
-// lockOrg locks the organization and gives the number of its last audit entry.
-func (s *Store) lockOrg(rd reader, b *book) (audit int64, err error) {
+// lockOrg locks the organization.
+func (s *Store) lockOrg(rd reader, b *book) error {
 	var version, settings, holds, last int64
 	n := 0
 	var org texts
 	org.add(b.id)
-	err = rd.each(s, s.sql.lock, []any{org.String()}, func(rows *sql.Rows) error {
+	err := rd.each(s, s.sql.lock, []any{org.String()}, func(rows *sql.Rows) error {
 		var id string
 		var x, y sql.NullString
 		n++
 		return rows.Scan(&id, &version, &settings, &holds, &last, &x, &y)
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if n != 1 {
-		return 0, fmt.Errorf("%w: organization %q has %d rows", quota.ErrCorrupt, b.id, n)
+		return fmt.Errorf("%w: organization %q has %d rows", quota.ErrCorrupt, b.id, n)
 	}
 	b.version, b.Settings, b.Elsewhere = version, settings, int(holds)
 	if holds > 0 {
 		b.soon = -never
 	}
-	return last, nil
+	return nil
 }
 
 // wrote reports whether a batch with one of the tokens was committed.

@@ -13,6 +13,7 @@ type statements struct {
 	records, names, keyIDs                    string
 	putRecords, putAudit, change, wrote       string
 	lookup, audit, touch                      string
+	ends, entryAt, dropAudit, putCut          string
 	usage, foldable, dropBuckets              string
 	usageFolded, subjects                     string
 	purgeReceipts, purgeRequests, purgeAlerts string
@@ -116,8 +117,15 @@ FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::
 	AS q(kind, id, parent, name, disabled, created, deleted, expires, labels, revision, data)
 ON CONFLICT (org, kind, id) DO UPDATE SET parent = excluded.parent, name = excluded.name, disabled = excluded.disabled, created = excluded.created,
 	deleted = excluded.deleted, expires = excluded.expires, labels = excluded.labels, revision = excluded.revision, data = excluded.data`),
-		putAudit: in(`INSERT INTO $s.audit (org, seq, at, data) SELECT $1, q.seq, q.at, q.data FROM unnest($2::bigint[], $3::bigint[], $4::bytea[]) AS q(seq, at, data)`),
-		change:   in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
+		putAudit: in(`INSERT INTO $s.audit (org, seq, at, data, mark) SELECT $1, q.seq, q.at, q.data, q.mark FROM unnest($2::bigint[], $3::bigint[], $4::bytea[], $5::text[]) AS q(seq, at, data, mark)`),
+		ends: in(`SELECT c.through, c.mark, c.data, o.audit, a.mark FROM $s.orgs o
+LEFT JOIN $s.audit c ON c.org = o.org AND c.seq = 0
+LEFT JOIN $s.audit a ON a.org = o.org AND a.seq = o.audit AND a.seq > 0 WHERE o.org = $1`),
+		entryAt:   in(`SELECT seq, at, data, mark FROM $s.audit WHERE org = $1 AND seq = $2 AND seq > 0`),
+		dropAudit: in(`DELETE FROM $s.audit WHERE org = $1 AND seq BETWEEN 1 AND $2`),
+		putCut: in(`INSERT INTO $s.audit AS a (org, seq, through, mark, data) VALUES ($1, 0, $2, $3, $4)
+ON CONFLICT (org, seq) DO UPDATE SET through = excluded.through, mark = excluded.mark, data = excluded.data`),
+		change: in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
 		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
 UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = coalesce($4::bigint, changed) WHERE org = $1`),
 		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + columns("a") + `, ` + columns("g") + `, o.settings
@@ -127,7 +135,7 @@ LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id =
 LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id
 JOIN $s.orgs o ON o.org = r.org
 WHERE `),
-		audit: in(`SELECT seq, at, data FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
+		audit: in(`SELECT seq, at, data, mark FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
 		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
 JOIN $s.records r ON r.kind IN (4, 5) AND r.id = q.key AND r.org = q.org ORDER BY r.id
@@ -208,5 +216,6 @@ func (t *statements) within() []string {
 		t.lock, t.state, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
 		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
+		t.ends, t.entryAt, t.dropAudit, t.putCut,
 	}
 }

@@ -195,7 +195,7 @@ func (s *Store) foldOnce(ctx context.Context, org string, days []int64, most int
 		}
 	}()
 	rd := reader{ctx, t.Tx, t.undo}
-	if _, err := s.lockOrg(rd, s.newBook(org)); err != nil {
+	if err := s.lockOrg(rd, s.newBook(org)); err != nil {
 		if errors.Is(err, quota.ErrCorrupt) {
 			err = nil // there is no such organization
 		}

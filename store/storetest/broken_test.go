@@ -206,6 +206,17 @@ func brokenStores() []brokenStore {
 				return s.Write(ctx, saccount.Batch{Org: x.Org, At: x.At, Open: x.Open, Audit: x.Audit})
 			}
 		})},
+		{"seals before it locks", "Race", "audit entries written at once make one chain", breaking(sealsBeforeItLocks)},
+		{"cuts and forgets", "Audit", "a cut drops the front of the log, and its mark stays", breaking(func(b *broken, s store.Store) {
+			b.write = func(ctx context.Context, x saccount.Batch) error {
+				if x.Cut != nil {
+					c := *x.Cut
+					c.Seal = ""
+					x.Cut = &c
+				}
+				return s.Write(ctx, x)
+			}
+		})},
 		{"ignores the settings", "Settings", "a charge computed from records that moved is Stale and changes nothing", breaking(func(b *broken, s store.Store) {
 			b.apply = func(ctx context.Context, ops []*quota.Op) error {
 				for _, o := range ops {
@@ -349,6 +360,36 @@ func brokenStores() []brokenStore {
 			})
 		})},
 		{"forgets all when it is closed", "Persistent", "counters, usage and settings are there after reopening", func() store.Store { return memstore.New() }},
+	}
+}
+
+// sealsBeforeItLocks reads where the log ends and appends later. The first two
+// that append are held until both have read.
+func sealsBeforeItLocks(b *broken, s store.Store) {
+	var read atomic.Int32
+	second := make(chan struct{})
+	b.write = func(ctx context.Context, x saccount.Batch) error {
+		if x.Seal == nil {
+			return s.Write(ctx, x)
+		}
+		_, head, err := s.AuditEnds(ctx, x.Org)
+		if err != nil {
+			return err
+		}
+		switch read.Add(1) {
+		case 1:
+			<-second
+		case 2:
+			close(second)
+		}
+		seal, first := x.Seal, true
+		x.Seal = func(prev string, e *saccount.Entry) string {
+			if first {
+				prev, first = head.Mark, false
+			}
+			return seal(prev, e)
+		}
+		return s.Write(ctx, x)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 func persistents() []guarantee {
 	return []guarantee{
 		{"records, uses and audit entries are there after reopening", "what was acknowledged is durable", keepRecords},
+		{"marks of the audit log, and what was cut from it, are there after reopening", "a log that begins anew after a restart proves nothing", keepAudit},
 		{"counters, usage and settings are there after reopening", "a restart is no reset", keepCounters},
 		{"every subject that spent is found after reopening", "who spent most can only be found where nobody is left out", keepSubjects},
 		{"ids, holds and their ends are there after reopening", "a retry after a restart charges nothing twice", keepIDs},

@@ -20,6 +20,7 @@ func races() []guarantee {
 		{"after an edit returns, no charge of before it is admitted", "a key that was disabled spends nothing from then on, in any process", raceRevoke},
 		{"deleting an account while its keys are made leaves no orphan", "a key made under a deleted account would live", raceCascade},
 		{"audit entries written at once are numbered without gaps", "a gap is how a removed entry shows", raceAudit},
+		{"audit entries written at once make one chain", "two that follow the same entry are one too many", auditRace},
 	}
 	for _, c := range spends() {
 		all = append(all, guarantee{

@@ -100,6 +100,10 @@ func (p *pair) Audit(ctx context.Context, org string, after int64, n int) ([]sac
 	return p.next().Audit(ctx, org, after, n)
 }
 
+func (p *pair) AuditEnds(ctx context.Context, org string) (saccount.Cut, saccount.Head, error) {
+	return p.next().AuditEnds(ctx, org)
+}
+
 func (p *pair) Purge(ctx context.Context, what saccount.Purge) (int, error) {
 	return p.next().Purge(ctx, what)
 }

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, g := range []group{
 		{"Records", records()},
 		{"Batch", batches()},
+		{"Audit", auditLogs()},
 		{"Lookup", lookups()},
 		{"List", lists()},
 		{"Charge", charges()},
