@@ -299,7 +299,7 @@ func TestPlainIsBounded(t *testing.T) {
 		token := h.Token(saccounttest.Spec{})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // the caller has gone
-		w = do(plain, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(token)))
+		assert.Equal(t, http.StatusAccepted, do(plain, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(token))).Code)
 		assert.False(t, living(t, h, token), "what was handed in is worked on")
 		require.NoError(t, h.Store.Close())
 		time.Sleep(time.Minute)
