@@ -98,7 +98,9 @@ func (d *Deliverer) serve(ctx context.Context, sink string) (failed bool, hung *
 			return failed, nil
 		}
 		var mu sync.Mutex
-		var wg sync.WaitGroup
+		var wg, noted sync.WaitGroup
+		tried := make(chan Delivery, len(claimed))
+		noted.Go(func() { d.settleAll(tried) })
 		room := make(chan struct{}, perSink)
 		for i := range claimed {
 			room <- struct{}{}
@@ -111,6 +113,7 @@ func (d *Deliverer) serve(ctx context.Context, sink string) (failed bool, hung *
 			}
 			wg.Go(func() {
 				ok, left := d.one(ctx, &claimed[i])
+				tried <- claimed[i]
 				mu.Lock()
 				defer mu.Unlock()
 				failed = failed || !ok
@@ -124,6 +127,8 @@ func (d *Deliverer) serve(ctx context.Context, sink string) (failed bool, hung *
 			})
 		}
 		wg.Wait()
+		close(tried)
+		noted.Wait()
 		if failed || hung != nil {
 			return failed, hung
 		}
@@ -158,8 +163,27 @@ func (d *Deliverer) settle(ds ...Delivery) {
 	}
 }
 
-// one tries one delivery and notes what came of it. left is closed when the
-// sink ends, where it did not in time.
+// settleAll notes what became of deliveries as they come: each at once, and
+// those that come while others are noted, together.
+func (d *Deliverer) settleAll(tried <-chan Delivery) {
+	for del := range tried {
+		ds := []Delivery{del}
+		for more := true; more; {
+			select {
+			case del, more = <-tried:
+				if more {
+					ds = append(ds, del)
+				}
+			default:
+				more = false
+			}
+		}
+		d.settle(ds...)
+	}
+}
+
+// one tries one delivery and says in it what came of that. left is closed when
+// the sink ends, where it did not in time.
 func (d *Deliverer) one(ctx context.Context, del *Delivery) (ok bool, left <-chan struct{}) {
 	// What has begun may end: Run waits for it.
 	try, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.cfg.Timeout)
@@ -187,7 +211,6 @@ func (d *Deliverer) one(ctx context.Context, del *Delivery) (ok bool, left <-cha
 			d.cfg.Logger.Error("keypurse: an alert could not be sent; it is kept as a dead letter", "sink", del.Sink, "org", del.Alert.Org, "tries", del.Tries, "error", err)
 		}
 	}
-	d.settle(*del)
 	if f != nil && f.Gone && d.cfg.Gone != nil {
 		d.cfg.Gone(context.WithoutCancel(ctx), del.Alert.Org, del.Sink, err)
 	}

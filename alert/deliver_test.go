@@ -133,6 +133,37 @@ func TestSharedOutbox(t *testing.T) {
 	assert.Len(t, b.got, 305)
 }
 
+// settles counts what is noted, and holds the first note back until so many
+// alerts were sent.
+type settles struct {
+	*memstore.Store
+	until *sync.WaitGroup
+	calls atomic.Int64
+}
+
+func (s *settles) SettleDeliveries(ctx context.Context, ds []alert.Delivery) (int, error) {
+	if s.calls.Add(1) == 1 {
+		s.until.Wait()
+	}
+	return s.Store.SettleDeliveries(ctx, ds)
+}
+
+// What was sent is noted at once, and what was sent while that was on its way
+// is noted together: a commit is not paid for by each alert, and sending does
+// not wait for it.
+func TestNotesAreGathered(t *testing.T) {
+	const alerts = 16 // are claimed at once
+	c := &clock{at: start}
+	st := &settles{Store: memstore.New(), until: &sync.WaitGroup{}}
+	st.until.Add(alerts)
+	post(t, st.Store, "acme", alerts, start)
+	sink := alert.Func(func(context.Context, alert.Alert) error { st.until.Done(); return nil })
+	d := deliverer(t, alert.Config{Store: st, Now: c.now, Sinks: []alert.Route{{Name: "box", Sink: sink}}})
+	require.NoError(t, d.Deliver(ctx))
+	assert.Len(t, list(t, st, alert.Query{State: alert.Delivered}), alerts)
+	assert.LessOrEqual(t, st.calls.Load(), int64(2+4), "the first, those that waited for it, and four that were still being sent")
+}
+
 // A sink that never returns takes nothing from the others, and Run ends though
 // it does not.
 func TestHangingSink(t *testing.T) {

@@ -1,23 +1,15 @@
 package saccount_test
 
 import (
-	"context"
 	"net/netip"
-	"path/filepath"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/apikey"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
-	"github.com/keypurse/keypurse/store"
-	"github.com/keypurse/keypurse/store/boltstore"
 	"github.com/keypurse/keypurse/store/memstore"
 )
 
@@ -134,77 +126,6 @@ func BenchmarkAuthenticateAndChargeAtOnce(b *testing.B) {
 					b.Fatal(err, d.Err())
 				}
 			}
-		})
-	}
-}
-
-// Charges by eight callers while somebody watches and while nobody does, in
-// turns within one run: the metric on/off is the ratio of how many there were.
-// One in ten thousand passes a threshold.
-func BenchmarkChargeWhileWatching(b *testing.B) {
-	for _, name := range []string{"memstore", "boltstore"} {
-		b.Run(name, func(b *testing.B) {
-			var st store.Store = memstore.New()
-			if name == "boltstore" {
-				var err error
-				st, err = boltstore.Open(filepath.Join(b.TempDir(), "s.db"), boltstore.Config{})
-				require.NoError(b, err)
-			}
-			defer st.Close()
-			var sent atomic.Int64
-			var hour atomic.Int64
-			svc, err := saccount.New(st, saccount.Config{
-				Now: func() time.Time { return crashStart.Add(time.Duration(hour.Load()) * time.Hour) },
-				Alerts: saccount.Alerts{
-					MaxAge: 100 * 365 * 24 * time.Hour, Rules: saccount.Rules{Unused: 30, Rotation: 90, NewAddress: true, RunOut: true, Unusual: true},
-					Sinks: []alert.Route{{Name: "count", Sink: alert.Func(func(context.Context, alert.Alert) error { sent.Add(1); return nil })}},
-				},
-			})
-			require.NoError(b, err)
-			defer svc.Close()
-			ctx := b.Context()
-			_, err = svc.CreateOrg(ctx, by, saccount.OrgSpec{ID: "acme", Limits: saccount.Limits{"": saccount.NewLimit(60_000, quota.Period{Unit: quota.Hour})}})
-			require.NoError(b, err)
-			a, err := svc.CreateAccount(ctx, by, "acme", saccount.AccountSpec{Name: "Worker"})
-			require.NoError(b, err)
-			token, _, err := svc.CreateKey(ctx, by, "acme", a.ID, saccount.KeySpec{Name: "Backend"})
-			require.NoError(b, err)
-			p, err := svc.Authenticate(ctx, token.Reveal(), netip.Addr{})
-			require.NoError(b, err)
-			var all atomic.Int64
-			slice := func() (n int64) {
-				var sum atomic.Int64
-				var wg sync.WaitGroup
-				until := time.Now().Add(250 * time.Millisecond)
-				for range 8 {
-					wg.Go(func() {
-						for time.Now().Before(until) {
-							if _, err := svc.Charge(ctx, p, saccount.Charge{Amount: 1}); err != nil {
-								b.Error(err)
-								return
-							}
-							sum.Add(1)
-							hour.Store(all.Add(1) / 50_000) // a window's thresholds are passed within it
-						}
-					})
-				}
-				wg.Wait()
-				return sum.Load()
-			}
-			slice()
-			var on, off int64
-			for b.Loop() {
-				watching, stop := context.WithCancel(ctx)
-				ended := make(chan error, 1)
-				go func() { ended <- svc.Watch(watching) }()
-				on += slice()
-				stop()
-				require.NoError(b, <-ended)
-				off += slice()
-			}
-			b.ReportMetric(float64(on)/float64(off), "on/off")
-			b.ReportMetric(float64(sent.Load()), "alerts")
-			b.ReportMetric(0, "ns/op")
 		})
 	}
 }

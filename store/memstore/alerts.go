@@ -13,35 +13,48 @@ import (
 
 // alerts is how far the alerts of the outbox have come; guarded by Store.mu.
 type alerts struct {
-	to    int64             // dispatched
-	sent  []*alert.Delivery // by Seq and sink; their Alert has the Seq alone
-	turns map[string]int64
+	to      int64             // dispatched
+	sent    []*alert.Delivery // by Seq and sink; their Alert has the Seq alone
+	pending []*alert.Delivery // those of sent that are to be sent, in the same order
+	turns   map[string]int64
 }
 
 func byPlace(d *alert.Delivery, p *alert.Delivery) int {
 	return cmp.Or(cmp.Compare(d.Alert.Seq, p.Alert.Seq), cmp.Compare(d.Sink, p.Sink))
 }
 
-// find is the delivery at d's place, or nil, and where that is.
-func (a *alerts) find(d *alert.Delivery) (*alert.Delivery, int) {
-	i, ok := slices.BinarySearchFunc(a.sent, d, byPlace)
-	if !ok {
-		return nil, i
+// place is where d's place is in a list.
+func place(list []*alert.Delivery, d *alert.Delivery) (int, bool) {
+	return slices.BinarySearchFunc(list, d, byPlace)
+}
+
+// note lists a delivery of sent as pending, or not.
+func (a *alerts) note(d *alert.Delivery) {
+	i, listed := place(a.pending, d)
+	switch {
+	case listed && d.State != alert.Pending:
+		a.pending = slices.Delete(a.pending, i, i+1)
+	case !listed && d.State == alert.Pending:
+		a.pending = slices.Insert(a.pending, i, d)
 	}
-	return a.sent[i], i
 }
 
 // drop forgets the deliveries of the oldest alert.
 func (a *alerts) drop(seq int64) {
-	for len(a.sent) > 0 && a.sent[0].Alert.Seq <= seq {
-		a.sent = a.sent[1:]
+	for _, list := range []*[]*alert.Delivery{&a.sent, &a.pending} {
+		for len(*list) > 0 && (*list)[0].Alert.Seq <= seq {
+			*list = (*list)[1:]
+		}
 	}
 }
+
+// bySeq finds an alert in the outbox.
+func bySeq(a quota.Alert, seq int64) int { return cmp.Compare(a.Seq, seq) }
 
 // whole is a delivery with its alert; the caller holds mu.
 func (s *Store) whole(d *alert.Delivery) alert.Delivery {
 	out := *d
-	i, _ := slices.BinarySearchFunc(s.outbox, d.Alert.Seq, func(a quota.Alert, seq int64) int { return cmp.Compare(a.Seq, seq) })
+	i, _ := slices.BinarySearchFunc(s.outbox, d.Alert.Seq, bySeq)
 	out.Alert = s.outbox[i]
 	return out
 }
@@ -72,12 +85,13 @@ func (s *Store) Dispatch(ctx context.Context, from, to int64, ds []alert.Deliver
 	for i := range ds {
 		d := ds[i]
 		d.Alert = quota.Alert{Seq: d.Alert.Seq}
-		if !slices.ContainsFunc(s.outbox, func(a quota.Alert) bool { return a.Seq == d.Alert.Seq }) {
+		if _, there := slices.BinarySearchFunc(s.outbox, d.Alert.Seq, bySeq); !there {
 			continue // it was purged
 		}
 		d.Attempt, d.Tries, d.Error = 0, 0, ""
-		if there, at := s.alerts.find(&d); there == nil {
+		if at, there := place(s.alerts.sent, &d); !there {
 			s.alerts.sent = slices.Insert(s.alerts.sent, at, &d)
+			s.alerts.note(&d)
 		}
 	}
 	s.alerts.to = to
@@ -92,8 +106,8 @@ func (s *Store) DueSinks(ctx context.Context, now int64, after string, n int) ([
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []string
-	for _, d := range s.alerts.sent {
-		if d.State == alert.Pending && d.Next <= now && d.Sink > after {
+	for _, d := range s.alerts.pending {
+		if d.Next <= now && d.Sink > after {
 			out = append(out, d.Sink)
 		}
 	}
@@ -110,8 +124,8 @@ func (s *Store) ClaimDeliveries(ctx context.Context, sink string, now, until int
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var due []*alert.Delivery
-	for _, d := range s.alerts.sent {
-		if d.Sink == sink && d.State == alert.Pending && d.Next <= now {
+	for _, d := range s.alerts.pending {
+		if d.Sink == sink && d.Next <= now {
 			due = append(due, d)
 		}
 	}
@@ -134,10 +148,14 @@ func (s *Store) SettleDeliveries(ctx context.Context, ds []alert.Delivery) (sett
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range ds {
-		if d, _ := s.alerts.find(&ds[i]); d != nil && d.Attempt == ds[i].Attempt {
-			d.State, d.Tries, d.Next, d.At, d.Error = ds[i].State, ds[i].Tries, ds[i].Next, ds[i].At, ds[i].Error
-			settled++
+		at, there := place(s.alerts.sent, &ds[i])
+		if !there || s.alerts.sent[at].Attempt != ds[i].Attempt {
+			continue
 		}
+		d := s.alerts.sent[at]
+		d.State, d.Tries, d.Next, d.At, d.Error = ds[i].State, ds[i].Tries, ds[i].Next, ds[i].At, ds[i].Error
+		s.alerts.note(d)
+		settled++
 	}
 	return settled, nil
 }

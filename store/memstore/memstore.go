@@ -9,6 +9,7 @@ package memstore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -145,13 +146,11 @@ func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []quota.Alert
-	for _, a := range s.outbox {
-		if a.Seq > after && len(out) < n {
-			out = append(out, a)
-		}
+	i, there := slices.BinarySearchFunc(s.outbox, after, bySeq)
+	if there {
+		i++
 	}
-	return out, nil
+	return slices.Clone(s.outbox[i:min(i+max(n, 0), len(s.outbox))]), nil
 }
 
 // Touch implements saccount.Store.
