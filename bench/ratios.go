@@ -227,6 +227,13 @@ func lines() []line {
 			},
 		},
 		{
+			Section: secWatching,
+			Path:    "charges with thresholds on three levels that are passed once in 10,000, all rules on and Watch sending to a function: memory, bbolt (64 callers), Postgres (32 callers)",
+			Must:    "at least 0.95 of the charges a second without thresholds, rules and Watch",
+			Aim:     "0.98",
+			Ratios:  watchingRatios(),
+		},
+		{
 			Section: secLarge,
 			Path:    "Postgres: 1,000,000 keys, 100,000 accounts, a year of buckets for 1,000 of them",
 			Must:    "authenticate, charge and usage queries within 3x of an empty database; bloat after 10 minutes of load stated",
@@ -303,6 +310,18 @@ func redisRatio(callers int, aim bound) ratio {
 		Under: of(perSec, secRedis, work, whoRedis),
 		Must:  bound{Least: true}, Aim: aim,
 	}
+}
+
+func watchingRatios() (rs []ratio) {
+	for _, p := range watchedStores {
+		rs = append(rs, ratio{
+			What: "of the unwatched charges/s", At: p.work(),
+			Over:  of(perSec, secWatching, p.work(), whoWatched),
+			Under: of(perSec, secWatching, p.work(), whoUnwatched),
+			Must:  atLeast(0.95), Aim: atLeast(0.98),
+		})
+	}
+	return rs
 }
 
 // largeRatios are times on the large database, of those on the empty one.

@@ -32,6 +32,8 @@ const (
 	whoRow        = "one row updated a charge"
 	whoSelect     = "bare prepared SELECT"
 	whoLeases     = "keypurse, leases"
+	whoWatched    = "keypurse, watched"
+	whoUnwatched  = "keypurse, without thresholds or Watch"
 	whoBetterPG   = "better-auth on Postgres"
 	whoFlexible   = "rate-limiter-flexible on Postgres, one level"
 	whoRedis      = "Redis, appendfsync always, Lua over three levels"
@@ -47,6 +49,7 @@ const (
 	secBetterAuth   = "better-auth"
 	secPostgres     = "postgres"
 	secRedis        = "redis"
+	secWatching     = "watching"
 	secLarge        = "large"
 	secGrowth       = "growth"
 )
@@ -161,6 +164,7 @@ func Sections() []harness.Section {
 		{Name: secBetterAuth, Cases: betterAuthCases},
 		{Name: secPostgres, Cases: postgresCases},
 		{Name: secRedis, Full: true, Cases: redisCases},
+		{Name: secWatching, Cases: watchingCases},
 		{Name: secLarge, Full: true, Cases: largeCases},
 		{Name: secGrowth, Cases: growthCases},
 	}
@@ -256,6 +260,16 @@ func redisCases(harness.Env) (cs []harness.Case) {
 	for _, callers := range []int{32, 256} {
 		work := workPostgres(treeHot, callers, 1)
 		cs = append(cs, redisCharge(work, hot, callers), ourPostgres(pg, work, hot, callers))
+	}
+	return cs
+}
+
+func watchingCases(harness.Env) (cs []harness.Case) {
+	pg := newCluster()
+	for _, p := range watchedStores {
+		for _, watched := range []bool{false, true} {
+			cs = append(cs, ourWatched(pg, p, busy, watched))
+		}
 	}
 	return cs
 }

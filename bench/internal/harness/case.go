@@ -63,6 +63,9 @@ func (e Env) Size(n int) int {
 type Running struct {
 	Op    Op
 	Round func(ctx context.Context, d time.Duration) (Round, error)
+	// Begin starts what goes on beside the calls of each round, and ends it when
+	// the round is over; nil: nothing does.
+	Begin func(context.Context) (end func() error, err error)
 	// PIDs are child processes whose work is ours, with all that they start.
 	PIDs []int
 	// Close releases everything; nil means that there is nothing to release.

@@ -105,6 +105,31 @@ func TestRunInterleavesAndCloses(t *testing.T) {
 	assert.Equal(t, "no such program", rs[3].NotRun)
 }
 
+// What goes on beside a case's calls goes on in its own rounds alone.
+func TestBeginIsOfARound(t *testing.T) {
+	var log, closed []string
+	beside := order("a", &log, &closed)
+	setup := beside.Setup
+	beside.Setup = func(ctx context.Context, env Env) (*Running, error) {
+		run, err := setup(ctx, env)
+		run.Begin = func(context.Context) (func() error, error) {
+			log = append(log, "begin")
+			return func() error {
+				if log = append(log, "end"); len(log) > 6 {
+					return errors.New("ended badly")
+				}
+				return nil
+			}, nil
+		}
+		return run, err
+	}
+	rs, err := Run(t.Context(), []Section{{Name: "s", Cases: func(Env) []Case { return []Case{beside, order("b", &log, &closed)} }}}, Env{},
+		Options{Rounds: 1, Duration: time.Millisecond, Log: io.Discard})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"begin", "a", "end", "b", "begin", "a", "end", "b"}, log)
+	assert.EqualError(t, rs[0].Err, "ended badly")
+}
+
 func TestRunCountsEveryCall(t *testing.T) {
 	var calls, odd atomic.Int64
 	next := make([]atomic.Int64, 3)

@@ -175,13 +175,18 @@ func (l *live) quietly(ctx context.Context, d time.Duration, counts bool, patien
 	}
 }
 
-func (l *live) measure(ctx context.Context, d time.Duration) (Round, error) {
+func (l *live) measure(ctx context.Context, d time.Duration) (r Round, err error) {
 	if l.Procs > 0 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(l.Procs))
 	}
+	if l.run.Begin != nil {
+		end, e := l.run.Begin(ctx)
+		if e != nil {
+			return r, e
+		}
+		defer func() { err = errors.Join(err, end()) }()
+	}
 	m := startMeter(l.run.PIDs...)
-	var r Round
-	var err error
 	if l.run.Round != nil {
 		r, err = l.run.Round(ctx, d)
 	} else {
