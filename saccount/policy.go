@@ -168,16 +168,20 @@ func (s *Service) enforceAll(ctx context.Context, org *node, now time.Time, fn f
 	}
 }
 
+// speaks reports whether a key has been unused for so long that the policy warns
+// of it, or has.
+func (p KeyPolicy) speaks(n *node, now time.Time) bool {
+	return p.DisableDays > 0 && now.Sub(n.lastSign()) >= time.Duration(p.DisableDays-p.GraceDays)*policyDay
+}
+
 // due says what the policy asks of a key: nothing, to warn, or to disable.
 func (p KeyPolicy) due(n *node, now time.Time) (warn, disable bool) {
-	if n.Disabled || n.Record.Status(now) != StatusActive {
+	if n.Disabled || n.Record.Status(now) != StatusActive || !p.speaks(n, now) {
 		return false, false
 	}
 	sign := n.lastSign()
 	after, grace := time.Duration(p.DisableDays)*policyDay, time.Duration(p.GraceDays)*policyDay
 	switch warned := n.Warned.After(sign); {
-	case now.Sub(sign) < after-grace:
-		return false, false
 	case !warned:
 		return true, false
 	default:

@@ -16,7 +16,9 @@ type Rules struct {
 	// 1 to 365. Nil is 7 and 1; empty and not nil is none.
 	Expiring []int
 	// Unused is after how many days without a use (or since it was made) a key is
-	// alerted of, once, until it is used again: 1 to 3650. Zero is never.
+	// alerted of, once, until it is used again: 1 to 3650. Zero is never. Once the
+	// organization's KeyPolicy warns that it will disable the key, that warning
+	// alone speaks: it says what comes, and when.
 	Unused int
 	// Rotation is how old, in days, the newest secret of a key may be before it
 	// is alerted of, once a secret: 1 to 3650. Zero is never.
@@ -65,8 +67,9 @@ func (r Rules) check() (Rules, error) {
 
 const ruleDay = 24 * time.Hour
 
-// ofKey are the alerts that the rules have for a living key at instant now.
-func (r *Rules) ofKey(n *node, now time.Time) (out []alert.Post, err error) {
+// ofKey are the alerts that the rules have for a living key, under its
+// organization's policy, at instant now.
+func (r *Rules) ofKey(n *node, p KeyPolicy, now time.Time) (out []alert.Post, err error) {
 	post := func(kind alert.Kind, episode string, keep time.Time, quiet bool, days int, at time.Time) {
 		figures := map[string]string{alert.FigureDays: strconv.Itoa(days), "account": n.Parent}
 		if !at.IsZero() {
@@ -88,7 +91,7 @@ func (r *Rules) ofKey(n *node, now time.Time) (out []alert.Post, err error) {
 			}
 		}
 	}
-	if r.Unused > 0 {
+	if r.Unused > 0 && !p.speaks(n, now) {
 		since := n.Created
 		if n.Use.At.After(since) {
 			since = n.Use.At

@@ -92,6 +92,47 @@ func TestKeysUnusedAndOld(t *testing.T) {
 	assert.Equal(t, []string{"key_rotation_due 90"}, look(t, h, box))
 }
 
+// Where the organization's policy disables unused keys, its warning speaks and
+// the rule does not; before that the rule does.
+func TestOneSpeaksOfAnUnusedKey(t *testing.T) {
+	for unused, want := range map[int][]string{
+		30: {"30 key_unused 30", "83 key_unused 83 disables", "90 key_disabled 90"}, // earlier than the policy: both have news
+		83: {"83 key_unused 83 disables", "90 key_disabled 90"},
+		85: {"83 key_unused 83 disables", "90 key_disabled 90"},
+		90: {"83 key_unused 83 disables", "90 key_disabled 90"},
+	} {
+		h, box := watched(t, saccount.Rules{Expiring: []int{}, Unused: unused})
+		_, err := h.Service.UpdateOrg(t.Context(), "test", "acme", saccount.Update{Keys: &saccount.KeyPolicy{DisableDays: 90}})
+		require.NoError(t, err)
+		h.Issue(saccounttest.Spec{})
+		var got []string
+		for day := 1; day <= 100; day++ {
+			h.Advance(24 * time.Hour)
+			from := len(box.got)
+			for i, text := range look(t, h, box) {
+				if box.got[from+i].Figures[alert.FigureDisables] != "" {
+					text += " disables"
+				}
+				got = append(got, fmt.Sprint(day, " ", text))
+			}
+		}
+		assert.Equal(t, want, got, "rule of %d days", unused)
+		// A key that nobody looked at for long is warned of once too, by the policy.
+		h, box = watched(t, saccount.Rules{Expiring: []int{}, Unused: unused})
+		_, err = h.Service.UpdateOrg(t.Context(), "test", "acme", saccount.Update{Keys: &saccount.KeyPolicy{DisableDays: 90}})
+		require.NoError(t, err)
+		h.Issue(saccounttest.Spec{})
+		h.Advance(200 * 24 * time.Hour)
+		assert.Equal(t, []string{"key_unused 200"}, look(t, h, box))
+		assert.Contains(t, box.got[0].Text, "will be disabled")
+		// Without a policy the rule speaks.
+		_, err = h.Service.UpdateOrg(t.Context(), "test", "acme", saccount.Update{Keys: &saccount.KeyPolicy{}})
+		require.NoError(t, err)
+		assert.Equal(t, []string{"key_unused 200"}, look(t, h, box))
+		assert.NotContains(t, box.got[1].Text, "will be disabled")
+	}
+}
+
 func TestNewAddresses(t *testing.T) {
 	h, box := watched(t, saccount.Rules{NewAddress: true})
 	token := h.Token(saccounttest.Spec{})

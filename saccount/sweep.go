@@ -121,7 +121,7 @@ func (a *alerts) sweepOrg(ctx context.Context, org *node, now time.Time) error {
 	if err := f.limited(org); err != nil {
 		return err
 	}
-	active := map[string]bool{}
+	active, policy := map[string]bool{}, org.policy()
 	err := a.each(ctx, ListQuery{Kind: KindAccount, Org: org.ID, Statuses: []Status{StatusActive}}, func(n *node) error {
 		active[n.ID] = true
 		return f.limited(n)
@@ -139,7 +139,7 @@ func (a *alerts) sweepOrg(ctx context.Context, org *node, now time.Time) error {
 			if !active[n.Parent] {
 				return nil
 			}
-			posts, err := r.ofKey(n, now)
+			posts, err := r.ofKey(n, policy, now)
 			if err != nil {
 				return err
 			}
