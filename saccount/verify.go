@@ -12,6 +12,14 @@ type Verify struct {
 	// Anchor is a Head that was kept outside of the store: the log must still
 	// hold that very entry. The zero Head: none.
 	Anchor Head
+	// From is the Head of a Verified before, to go on behind it instead of from
+	// the front: its entry must still be that one, what lies before it is not
+	// looked at again. The zero Head: from the front.
+	From Head
+	// Most bounds the entries that are looked at, for who checks a long log in
+	// steps: Verified.More says that it goes on. To tell an entry that was moved
+	// from one that was removed, as many again are. 0: no bound.
+	Most int64
 	// Unkeyed lets entries before the first that was sealed with a Secret be
 	// chained by plain SHA-256, in a Service that has Secrets: for a host that
 	// began without. Whoever can write to the store could have made those;
@@ -22,9 +30,10 @@ type Verify struct {
 // Verified is what Service.Verify found.
 type Verified struct {
 	Through int64   `json:"through"` // entries up to this one were cut from the front; 0: none were
-	Entries int64   `json:"entries"` // that are as they were written, in a row from the first on
+	Entries int64   `json:"entries"` // that are as they were written, in a row from the first, or behind Verify.From, on
 	Unkeyed int64   `json:"unkeyed"` // of these, chained by plain SHA-256
-	Head    Head    `json:"head"`    // the last of them
+	Head    Head    `json:"head"`    // the last of them; where there is none, where it began
+	More    bool    `json:"more"`    // Verify.Most ended it: go on from Head
 	Bad     *Breach `json:"bad,omitempty"`
 }
 
@@ -67,8 +76,9 @@ const (
 // accidents and clumsy hands, and anybody who knows this page can compute them
 // anew; only an Anchor helps.
 //
-// Errors: ErrInvalid where the Anchor lies before what CutAudit dropped
-// (nothing is left to hold it to), and the store's. A breach is no error.
+// Errors: ErrInvalid where the Anchor or From lies before what CutAudit dropped
+// (nothing is left to hold it to), or the Anchor before From, and the store's.
+// A breach is no error.
 func (s *Service) Verify(ctx context.Context, org string, v Verify) (Verified, error) {
 	if err := s.begin("verify"); err != nil {
 		return Verified{}, err
@@ -140,7 +150,7 @@ func (s *Service) verify(ctx context.Context, org string, opt Verify, through in
 			return Verified{}, err
 		}
 		if through == 0 {
-			through = max(head.Seq, opt.Anchor.Seq)
+			through = max(head.Seq, opt.Anchor.Seq, opt.From.Seq)
 		}
 		c := &check{s: s, org: org, opt: opt, kinds: map[string]sealer{}}
 		c.log = reader{store: s.store, org: org, after: cut.Through}
@@ -168,14 +178,30 @@ func (c *check) run(ctx context.Context, cut Cut, through int64) error {
 	if ok, err := c.front(ctx, cut); err != nil || !ok {
 		return err
 	}
-	a := c.opt.Anchor
+	a, from := c.opt.Anchor, c.opt.From
 	switch {
+	case c.opt.Most < 0:
+		return invalidf("Most %d: give 0 for all, or how many entries to look at", c.opt.Most)
+	case from.Seq < 0 || from.Seq > 0 && from.Mark == "":
+		return invalidf("from: give the Head of a Verified")
+	case from.Seq > 0 && from.Seq < cut.Through:
+		return invalidf("from: entries through %d were cut, and it is the head of entry %d; begin anew", cut.Through, from.Seq)
+	case a.Seq > 0 && a.Seq < from.Seq:
+		return invalidf("anchor: it is entry %d, which lies before entry %d to go on from; leave it out, or begin anew", a.Seq, from.Seq)
 	case a.Seq < 0 || a.Seq > 0 && a.Mark == "":
 		return invalidf("anchor: give a Head as AuditHead gave it")
 	case a.Seq > 0 && a.Seq < cut.Through:
 		return invalidf("anchor: entries through %d were cut, and it is the head of entry %d; give a later one", cut.Through, a.Seq)
 	case a.Seq > 0 && a.Seq == cut.Through && a.Mark != cut.Mark:
 		return c.bad(a.Seq, BreachReplaced, "the last entry that was cut is not the anchored one")
+	}
+	if from.Seq > 0 {
+		if ok, err := c.goOn(ctx, cut, from); err != nil || !ok {
+			return err
+		}
+		if a.Seq == from.Seq && a.Mark != from.Mark {
+			return c.bad(a.Seq, BreachReplaced, "entry %d is not the anchored one: the log was written anew", a.Seq)
+		}
 	}
 	for c.out.Head.Seq < through {
 		e, err := c.log.peek(ctx, 0)
@@ -184,6 +210,10 @@ func (c *check) run(ctx context.Context, cut Cut, through int64) error {
 		}
 		if e == nil {
 			break
+		}
+		if c.opt.Most > 0 && c.out.Entries == c.opt.Most {
+			c.out.More = true
+			return nil
 		}
 		if ok, err := c.entry(ctx, e); err != nil || !ok {
 			return err
@@ -242,6 +272,41 @@ func (c *check) front(ctx context.Context, cut Cut) (ok bool, err error) {
 		err = c.bad(1, BreachRemoved, "the organization is there, and its whole audit log is gone")
 	}
 	return false, err
+}
+
+// goOn goes to the entry that a check before ended with. ok is false where a
+// breach was found.
+func (c *check) goOn(ctx context.Context, cut Cut, from Head) (ok bool, err error) {
+	if from.Seq == cut.Through {
+		if from.Mark != cut.Mark {
+			return false, c.bad(from.Seq, BreachReplaced, "the last entry that was cut is not the one to go on from")
+		}
+		return true, nil
+	}
+	c.log = reader{store: c.s.store, org: c.org, after: from.Seq - 1}
+	e, err := c.log.peek(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case e == nil:
+		return false, c.bad(from.Seq, BreachCutTail, "the log ends before entry %d, which was there", from.Seq)
+	case e.Seq != from.Seq:
+		return false, c.bad(from.Seq, BreachRemoved, "entry %d is gone, which was there", from.Seq)
+	case e.Mark != from.Mark:
+		return false, c.bad(from.Seq, BreachReplaced, "entry %d is not the one that was there: the log was written anew", from.Seq)
+	}
+	if _, genuine, err := c.is(e); err != nil || !genuine {
+		if err == nil {
+			err = c.bad(from.Seq, BreachChanged, "entry %d is not as it was written", from.Seq)
+		}
+		return false, err
+	}
+	m, _ := parseMark(e.Mark) // it was read above
+	c.keyed = c.keyed || m.secret != ""
+	c.out.Head = from
+	c.log.next()
+	return true, nil
 }
 
 // lockedOut reports whether plain SHA-256 is not good here any more.
@@ -346,7 +411,7 @@ func (c *check) forged(ctx context.Context, e *Entry, seq int64) error {
 
 // missing says what became of entry seq, where another stands in its place.
 func (c *check) missing(ctx context.Context, seq, last int64) error {
-	for {
+	for looked := int64(0); c.opt.Most == 0 || looked < c.opt.Most; looked++ {
 		e, err := c.log.peek(ctx, 0)
 		if err != nil {
 			return err

@@ -203,6 +203,20 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 			if !strings.HasPrefix(d.name, "the front cut, and") {
 				assert.Equal(t, d.seq-1, got.Entries, "what stands before it is good")
 			}
+			for most := range int64(4) { // in steps of 1 to 4
+				v := saccount.Verify{Most: most + 1}
+				step := verify(t, v)
+				for step.More {
+					require.Equal(t, v.Most, step.Entries)
+					v.From = step.Head
+					step = verify(t, v)
+				}
+				require.NotNil(t, step.Bad, "in steps of %d", v.Most)
+				assert.Equal(t, d.seq, step.Bad.Seq, "in steps of %d", v.Most)
+				if d.kind != saccount.BreachReordered || step.Bad.Kind != saccount.BreachRemoved { // it may stand too far off
+					assert.Equal(t, d.kind, step.Bad.Kind, "in steps of %d: %s", v.Most, step.Bad.Detail)
+				}
+			}
 		})
 	}
 	anchor := saccount.Head{Seq: entries, Mark: all.acme[entries-1].Mark}
@@ -220,6 +234,34 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		require.NotNil(t, got.Bad)
 		assert.Equal(t, [2]any{saccount.BreachReplaced, int64(entries)}, [2]any{got.Bad.Kind, got.Bad.Seq})
 	})
+	t.Run("between two steps", func(t *testing.T) {
+		put(t, saccount.Cut{}, all.acme)
+		first := verify(t, saccount.Verify{Most: 5, Anchor: anchor})
+		assert.Equal(t, saccount.Verified{Entries: 5, Head: saccount.Head{Seq: 5, Mark: all.acme[4].Mark}, More: true}, first)
+		rest := verify(t, saccount.Verify{From: first.Head, Anchor: anchor})
+		assert.Equal(t, saccount.Verified{Entries: entries - 5, Head: anchor}, rest)
+		assert.Equal(t, saccount.Verified{Head: anchor}, verify(t, saccount.Verify{From: anchor, Anchor: anchor}), "nothing came since")
+		changed := clone(all.acme)
+		changed[4].Data = []byte("{}")
+		for kind, es := range map[saccount.BreachKind][]saccount.Entry{
+			saccount.BreachCutTail: all.acme[:4], saccount.BreachRemoved: slices.Delete(clone(all.acme), 4, 5),
+			saccount.BreachReplaced: all.elsewhere, saccount.BreachChanged: changed,
+		} {
+			put(t, saccount.Cut{}, es)
+			got := verify(t, saccount.Verify{From: first.Head})
+			if assert.NotNil(t, got.Bad, kind) {
+				assert.Equal(t, saccount.Breach{Seq: 5, Kind: kind, Detail: got.Bad.Detail}, *got.Bad)
+			}
+		}
+		put(t, saccount.Cut{}, append(clone(all.acme[:5]), all.plain[5:]...))
+		assert.Equal(t, saccount.BreachUnkeyed, verify(t, saccount.Verify{From: first.Head, Unkeyed: true}).Bad.Kind, "a secret was in use before")
+		for _, v := range []saccount.Verify{
+			{Most: -1}, {From: saccount.Head{Seq: -1, Mark: "x"}}, {From: saccount.Head{Seq: 3}}, {From: first.Head, Anchor: saccount.Head{Seq: 2, Mark: all.acme[1].Mark}},
+		} {
+			_, err := svc.Verify(t.Context(), "acme", v)
+			require.ErrorIs(t, err, saccount.ErrInvalid)
+		}
+	})
 	t.Run("retention", func(t *testing.T) {
 		put(t, saccount.Cut{}, all.acme)
 		n, err := svc.CutAudit(t.Context(), by, "acme", saccount.CutAudit{Before: all.acme[4].At})
@@ -230,6 +272,10 @@ func Run(t *testing.T, open func(t *testing.T) Target) {
 		assert.Equal(t, [2]int64{4, entries - 4 + 1}, [2]int64{got.Through, got.Entries}, "and an entry for the cut")
 		_, err = svc.Verify(t.Context(), "acme", saccount.Verify{Anchor: saccount.Head{Seq: 2, Mark: all.acme[1].Mark}})
 		require.ErrorIs(t, err, saccount.ErrInvalid, "nothing is left to hold that anchor to")
+		_, err = svc.Verify(t.Context(), "acme", saccount.Verify{From: saccount.Head{Seq: 2, Mark: all.acme[1].Mark}})
+		require.ErrorIs(t, err, saccount.ErrInvalid, "nor to go on from")
+		require.Nil(t, verify(t, saccount.Verify{From: saccount.Head{Seq: 4, Mark: all.acme[3].Mark}}).Bad, "the last that was cut is known")
+		require.NotNil(t, verify(t, saccount.Verify{From: saccount.Head{Seq: 4, Mark: all.elsewhere[3].Mark}}).Bad)
 		cut, _, err := target.Store.AuditEnds(t.Context(), "acme")
 		require.NoError(t, err)
 		rest := read(t, target.Store, "acme")
