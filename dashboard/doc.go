@@ -17,7 +17,8 @@
 // sees that one only: ids of others are answered like unknown ones.
 //
 //	view     sees
-//	manage   does everything to its organization's accounts, members and keys, and to their limits
+//	manage   does everything to its organization's accounts, members and keys, to their limits, and to the
+//	         policy that keys are held to; hands in leaked tokens
 //	admin    the host's own staff: also the organization's limits and zone, top-ups, raises and refunds,
 //	         and verify, charge, reserve, commit, renew and release
 //
@@ -53,6 +54,20 @@
 // is by then, marked Idempotency-Replayed: true. A token is shown by the first
 // answer alone. What is wrong is said as problem details (RFC 9457), with a
 // pointer to each field.
+//
+// What may be long comes in parts that are bounded: a page of the audit log is
+// found among 10,000 entries and one of the keys that need a hand among 1,000
+// keys, so that it may hold fewer than were asked for while next says that there
+// are more; the audit log is verified in steps, each going on from the head of
+// the one before. Exports are streamed, as CSV or JSON lines; one that breaks off
+// ends with a broken connection, and never looks whole. A report reads the usage
+// of everybody who spent anything in its period; ask for top=0 where the ranking
+// is not needed.
+//
+// A token that was found in public is handed in at leaks, whosever it is. The
+// answer is 204, real or not, and to who is not of the host's staff comes after
+// half a second or a multiple of it. Strangers, who have no role here, have
+// package leak.
 //
 // # Mounting
 //

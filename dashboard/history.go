@@ -1,10 +1,8 @@
 package dashboard
 
 import (
-	"encoding/json"
 	"errors"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
@@ -59,8 +57,10 @@ var usageParams = append(totalsParams[:len(totalsParams):len(totalsParams)],
 	param{name: "step", doc: "the width of a point; day where it is not given", schema: map[string]any{"type": "string", "enum": []string{"quarter_hour", "hour", "day", "week", "month"}}},
 	param{name: "zone", doc: "IANA name of the zone whose calendar is meant; the organization's where it is not given", schema: text},
 	param{name: "week_start", doc: "monday, the default, to sunday; with step week", schema: text},
-	param{name: "each", doc: "true: a series for each subject; else one for all, who should be siblings", schema: map[string]any{"type": "boolean"}},
+	eachParam,
 )
+
+var eachParam = param{name: "each", doc: "true: a series for each subject; else one for all, who should be siblings", schema: map[string]any{"type": "boolean"}}
 
 func countsOf(c usage.Counts) counts {
 	out := counts{Credits: c.Credits, Requests: c.Requests, Refused: c.Refused}
@@ -73,6 +73,14 @@ func countsOf(c usage.Counts) counts {
 	return out
 }
 
+func pointsOf(ps []usage.Point) []point {
+	out := make([]point, 0, len(ps))
+	for _, p := range ps {
+		out = append(out, point{Start: p.Start.UTC(), End: p.End.UTC(), counts: countsOf(p.Counts), Partial: p.Partial, Coarse: p.Coarse})
+	}
+	return out
+}
+
 // span reads subjects and range.
 func (c *call) span(q url.Values) (subjects []quota.Subject, from, to time.Time, err error) {
 	for _, s := range q["subject"] {
@@ -81,13 +89,24 @@ func (c *call) span(q url.Values) (subjects []quota.Subject, from, to time.Time,
 	if len(subjects) == 0 {
 		subjects = []quota.Subject{quota.NewSubject(quota.KindOrg, c.org())}
 	}
-	if from, err = time.Parse(time.RFC3339Nano, q.Get("from")); err != nil {
-		return nil, from, to, badParam("from", "give an instant such as 2026-01-31T00:00:00Z (RFC 3339)")
+	if from, err = instantOf(q, "from"); err != nil {
+		return nil, from, to, err
 	}
-	if to, err = time.Parse(time.RFC3339Nano, q.Get("to")); err != nil {
-		return nil, from, to, badParam("to", "give an instant such as 2026-01-31T00:00:00Z (RFC 3339)")
+	to, err = instantOf(q, "to")
+	return subjects, from, to, err
+}
+
+// instantOf reads a parameter; the zero time where it is not given.
+func instantOf(q url.Values, name string) (time.Time, error) {
+	s := q.Get(name)
+	if s == "" {
+		return time.Time{}, nil
 	}
-	return subjects, from, to, nil
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.IsZero() {
+		return t, badParam(name, "give an instant such as 2026-01-31T00:00:00Z (RFC 3339)")
+	}
+	return t, nil
 }
 
 // badQuery says that the query is wrong, and not the body.
@@ -98,45 +117,60 @@ func badQuery(err error) error {
 	return err
 }
 
+// usageQuery reads what a series is asked for by. The organization may be
+// deleted.
+func (c *call) usageQuery(q url.Values) (u usage.Query, err error) {
+	u = usage.Query{Org: c.org(), Step: usage.Day, Zone: q.Get("zone"), WeekStart: q.Get("week_start")}
+	if u.Subjects, u.From, u.To, err = c.span(q); err != nil {
+		return u, err
+	}
+	if s := q.Get("step"); s != "" {
+		if u.Step, err = usage.ParseStep(s); err != nil {
+			return u, badParam("step", plainText(err))
+		}
+	}
+	o, err := c.svc.GetOrg(c.ctx, c.org(), saccount.WithDeleted)
+	if err != nil {
+		return u, err
+	}
+	if !q.Has("zone") {
+		u.Zone = o.Zone
+	}
+	return u, nil
+}
+
+// truth reads a parameter that is true or false.
+func truth(q url.Values, name string) (bool, error) {
+	switch q.Get(name) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, badParam(name, "give true or false")
+}
+
 func readUsage(c *call) (*reply, error) {
 	q, err := c.values()
 	if err != nil {
 		return nil, err
 	}
-	u := usage.Query{Org: c.org(), Step: usage.Day, Zone: q.Get("zone"), WeekStart: q.Get("week_start")}
-	if u.Subjects, u.From, u.To, err = c.span(q); err != nil {
-		return nil, err
-	}
-	if s := q.Get("step"); s != "" {
-		if u.Step, err = usage.ParseStep(s); err != nil {
-			return nil, badParam("step", plainText(err))
-		}
-	}
-	switch q.Get("each") {
-	case "", "false":
-	case "true":
-		u.GroupBySubject = true
-	default:
-		return nil, badParam("each", "give true or false")
-	}
-	o, err := c.svc.GetOrg(c.ctx, c.org(), saccount.WithDeleted)
+	each, err := truth(q, "each")
 	if err != nil {
 		return nil, err
 	}
-	if !q.Has("zone") {
-		u.Zone = o.Zone
+	u, err := c.usageQuery(q)
+	if err != nil {
+		return nil, err
 	}
+	u.GroupBySubject = each
 	all, err := c.svc.Usage(c.ctx, u)
 	if err != nil {
 		return nil, badQuery(err)
 	}
 	out := usageView{Series: make([]series, 0, len(all))}
 	for _, s := range all {
-		x := series{Subject: s.Subject, Points: make([]point, 0, len(s.Points)), Total: countsOf(s.Total)}
-		for _, p := range s.Points {
-			x.Points = append(x.Points, point{Start: p.Start.UTC(), End: p.End.UTC(), counts: countsOf(p.Counts), Partial: p.Partial, Coarse: p.Coarse})
-		}
-		out.Series = append(out.Series, x)
+		out.Series = append(out.Series, series{Subject: s.Subject, Points: pointsOf(s.Points), Total: countsOf(s.Total)})
 	}
 	return &reply{body: out}, nil
 }
@@ -160,62 +194,6 @@ func readTotals(c *call) (*reply, error) {
 	out := totalsView{Totals: make([]total, 0, len(all))}
 	for _, t := range all {
 		out.Totals = append(out.Totals, total{t.Subject, countsOf(t.Counts)})
-	}
-	return &reply{body: out}, nil
-}
-
-// auditEntry is what the audit log says of one change.
-type auditEntry struct {
-	Seq     int64          `json:"seq" doc:"from 1 in each organization, without gaps"`
-	At      time.Time      `json:"at"`
-	Actor   saccount.Actor `json:"actor"`
-	Action  string         `json:"action"`
-	Subject quota.Subject  `json:"subject"`
-	Addr    string         `json:"addr,omitempty" doc:"where the call came from"`
-	Request string         `json:"request,omitempty" doc:"the id of the request that it came with"`
-	Reason  string         `json:"reason,omitempty" doc:"why, where it was nobody's wish: a policy, a leak"`
-	Before  any            `json:"before,omitempty" doc:"the record as it was, by the library's own names"`
-	After   any            `json:"after,omitempty" doc:"the record as it became"`
-}
-
-var auditParams = []param{
-	listParams[0],
-	{name: "after", doc: "the seq of the last entry of the page before; 0, the default, begins with the first", schema: map[string]any{"type": "integer", "minimum": 0}},
-}
-
-func readAudit(c *call) (*reply, error) {
-	q, err := c.values()
-	if err != nil {
-		return nil, err
-	}
-	n, err := pageSize(q)
-	if err != nil {
-		return nil, err
-	}
-	after := int64(0)
-	if s := q.Get("after"); s != "" {
-		if after, err = strconv.ParseInt(s, 10, 64); err != nil || after < 0 {
-			return nil, badParam("after", "give the seq of an entry")
-		}
-	}
-	if org := c.partition(); org != saccount.HostPartition {
-		if _, err := c.svc.GetOrg(c.ctx, org, saccount.WithDeleted); err != nil {
-			return nil, err
-		}
-	}
-	es, err := c.svc.Audit(c.ctx, c.partition(), saccount.AuditFilter{Cursor: strconv.FormatInt(after, 10), Limit: n})
-	if err != nil {
-		return nil, err
-	}
-	out := page[auditEntry]{Items: make([]auditEntry, 0, len(es.Items)), Next: es.Next}
-	for _, e := range es.Items {
-		x := auditEntry{Seq: e.Seq, At: e.At, Actor: e.Actor, Action: e.Action, Subject: e.Subject, Addr: e.Addr, Request: e.Request, Reason: e.Reason}
-		for into, raw := range map[*any]json.RawMessage{&x.Before: e.Before, &x.After: e.After} {
-			if len(raw) > 0 {
-				*into = raw
-			}
-		}
-		out.Items = append(out.Items, x)
 	}
 	return &reply{body: out}, nil
 }

@@ -90,7 +90,7 @@ func (r *route) operation(s schemas) map[string]any {
 			"description": "The ETag that was answered with the record, or * for whatever is there.",
 		})
 	}
-	if r.method == http.MethodPost && r.id != "verify" {
+	if r.method == http.MethodPost && !r.again {
 		params = append(params, map[string]any{
 			"name": idempotencyHeader, "in": "header", "schema": map[string]any{"type": "string", "minLength": 1, "maxLength": 258},
 			"description": "Makes a retry safe (draft-ietf-httpapi-idempotency-key-header).",
@@ -125,6 +125,13 @@ func (r *route) responses(s schemas) map[string]any {
 	ok := map[string]any{"description": http.StatusText(r.status)}
 	if r.result != nil {
 		ok["content"] = map[string]any{typeJSON: map[string]any{"schema": s.of(reflect.TypeOf(r.result))}}
+	}
+	if r.files != nil {
+		content := map[string]any{}
+		for _, media := range r.files {
+			content[media] = map[string]any{"schema": map[string]any{"type": "string", "format": "binary"}}
+		}
+		ok["content"] = content
 	}
 	headers := map[string]any{}
 	if r.tagged {

@@ -15,6 +15,7 @@ type reply struct {
 	revision int64
 	location string // relative to the request's path, as the mount path is the host's
 	replayed bool
+	file     *file // instead of a body
 }
 
 // answer writes a reply.
@@ -32,6 +33,12 @@ func (c *call) answer(re *reply) {
 	status := re.status
 	if status == 0 {
 		status = c.route.status
+	}
+	if re.file != nil {
+		if err := c.stream(re.file); err != nil {
+			c.refuse(err)
+		}
+		return
 	}
 	if re.body == nil {
 		c.w.WriteHeader(status)

@@ -56,13 +56,13 @@ func (k *resource) read(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	deleted, err := truth(q, "deleted")
+	if err != nil {
+		return nil, err
+	}
 	var with []saccount.Include
-	switch q.Get("deleted") {
-	case "", "false":
-	case "true":
+	if deleted {
 		with = append(with, saccount.WithDeleted)
-	default:
-		return nil, badParam("deleted", "give true or false")
 	}
 	rec, err := k.load(c, with...)
 	if err != nil {

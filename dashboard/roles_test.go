@@ -18,7 +18,10 @@ var need = map[string]string{
 	"listAccounts": "view", "listMembers": "view", "listKeys": "view", "listAccountKeys": "view",
 	"getOrg": "view", "getAccount": "view", "getMember": "view", "getKey": "view",
 	"getOrgStatus": "view", "getAccountStatus": "view", "getMemberStatus": "view", "getKeyStatus": "view",
-	"getUsage": "view", "getUsageTotals": "view", "listAudit": "view",
+	"getUsage": "view", "getUsageTotals": "view", "exportUsage": "view", "listAudit": "view", "verifyAudit": "view", "exportAudit": "view",
+	"getOrgReport": "view", "getAccountReport": "view", "getMemberReport": "view", "getKeyReport": "view",
+	"suggestOrgLimit": "view", "suggestAccountLimit": "view", "suggestMemberLimit": "view", "suggestKeyLimit": "view",
+	"listKeysInNeed": "view", "getKeyPolicy": "view",
 
 	"createAccount": "manage", "updateAccount": "manage", "deleteAccount": "manage", "disableAccount": "manage", "enableAccount": "manage",
 	"setAccountLimit": "manage", "removeAccountLimit": "manage",
@@ -28,7 +31,8 @@ var need = map[string]string{
 	"setKeyLimit": "manage", "removeKeyLimit": "manage", "rotateKey": "manage", "cancelRotation": "manage",
 	"listManagementKeys": "manage", "getManagementKey": "manage", "createManagementKey": "manage", "updateManagementKey": "manage",
 	"deleteManagementKey": "manage", "disableManagementKey": "manage", "enableManagementKey": "manage", "rotateManagementKey": "manage",
-	"updateOrg": "manage", // its name and labels
+	"updateOrg":    "manage", // its name and labels
+	"setKeyPolicy": "manage", "reportLeak": "manage",
 
 	"disableOrg": "admin", "enableOrg": "admin", "deleteOrg": "admin", "setOrgLimit": "admin", "removeOrgLimit": "admin",
 	"topUpOrg": "admin", "topUpAccount": "admin", "topUpMember": "admin", "topUpKey": "admin",
@@ -39,7 +43,7 @@ var need = map[string]string{
 
 // needOfHost is that of operations which the host's own staff alone may use.
 var needOfHost = map[string]string{
-	"createOrg": "admin", "listHostAudit": "view",
+	"createOrg": "admin", "listHostAudit": "view", "verifyHostAudit": "view", "exportHostAudit": "view",
 	"listHostManagementKeys": "manage", "getHostManagementKey": "manage", "createHostManagementKey": "manage", "updateHostManagementKey": "manage",
 	"deleteHostManagementKey": "manage", "disableHostManagementKey": "manage", "enableHostManagementKey": "manage", "rotateHostManagementKey": "manage",
 }

@@ -22,11 +22,13 @@ type route struct {
 	role   saccount.Role
 	host   bool // of the host's own staff only
 	query  []param
-	body   any // a zero value of what is read; nil: no body
-	result any // a zero value of what is answered; nil: no body
-	status int // of success
+	body   any      // a zero value of what is read; nil: no body
+	result any      // a zero value of what is answered; nil: no body
+	files  []string // media types of what is answered instead of JSON
+	status int      // of success
 	match  precondition
 	once   bool // takes an Idempotency-Key
+	again  bool // a POST that needs none: the same again does nothing
 	tagged bool // the answer has an ETag
 	do     func(*call) (*reply, error)
 

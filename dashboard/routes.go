@@ -42,6 +42,10 @@ func apiRoutes() []*route {
 		{method: "GET", path: "orgs/{org}/keys", id: "listKeys", about: "List the keys of an organization.", role: view, query: listParams, result: page[keyView]{}, status: 200, do: listKeys},
 		{method: "GET", path: "orgs/{org}/accounts/{id}/keys", id: "listAccountKeys", about: "List the keys of a service account.", role: view, query: byName, result: page[keyView]{}, status: 200, do: listKeys},
 		{method: "POST", path: "orgs/{org}/accounts/{id}/keys", id: "createKey", about: "Create a key of a service account. The answer shows its token, once.", role: manage, body: keySpec{}, result: keyMade{}, status: 201, once: true, tagged: true, do: createKey},
+		{method: "GET", path: "orgs/{org}/keys-in-need", id: "listKeysInNeed", about: "List the keys that need a hand: unused, expiring, overdue for rotation, without limit, and the like. A page is found among 1,000 keys: it may hold fewer than limit, or none, and next says whether there are more to look at.", role: view, query: needParams, result: page[needyKey]{}, status: 200, do: listKeysInNeed},
+		{method: "GET", path: "orgs/{org}/key-policy", id: "getKeyPolicy", about: "Read what an organization asks of its keys.", role: view, result: keyPolicyView{}, status: 200, tagged: true, do: readKeyPolicy},
+		{method: "PUT", path: "orgs/{org}/key-policy", id: "setKeyPolicy", about: "Set the whole of what an organization asks of its keys anew.", role: manage, body: keyPolicySpec{}, result: keyPolicyView{}, status: 200, match: matchMay, tagged: true, do: setKeyPolicy},
+		{method: "POST", path: "leaks", id: "reportLeak", about: "Hand in a token that was found in public, of whatever organization: if it is real, it is disabled at once. The answer is the same where it is not.", role: manage, body: leakReport{}, status: 204, again: true, do: reportLeak},
 		{method: "POST", path: "orgs/{org}/keys/{id}/rotate", id: "rotateKey", about: "Give a key a new secret. The answer shows its token, once.", role: manage, body: rotation{}, result: keyMade{}, status: 200, match: matchMay, once: true, tagged: true, do: rotateKey},
 		{method: "POST", path: "orgs/{org}/keys/{id}/cancel-rotation", id: "cancelRotation", about: "End a key's new secret at once and give the old one its life back.", role: manage, result: keyView{}, status: 200, match: matchMay, once: true, tagged: true, do: cancelRotation},
 	}
@@ -66,6 +70,7 @@ func apiRoutes() []*route {
 		)
 	}
 	all = append(all, historyRoutes()...)
+	all = append(all, exportRoutes()...)
 	all = append(all, spendRoutes()...)
 	for _, r := range all {
 		r.segments = strings.Split(r.path, "/")
@@ -91,6 +96,8 @@ func (n named) routes() []*route {
 		limit := n.path + "/limits/{limit}"
 		out = append(out,
 			&route{method: "GET", path: n.path + "/status", id: "get" + n.one + "Status", about: "Tell how the limits of " + what + " stand in their current windows.", role: view, result: limitStatuses{}, status: 200, do: n.status},
+			&route{method: "GET", path: n.path + "/report", id: "get" + n.one + "Report", about: "Sum up a period of " + what + ", beside the period before.", role: view, query: reportParams, result: reportView{}, status: 200, do: n.report},
+			&route{method: "GET", path: n.path + "/suggested-limit", id: "suggest" + n.one + "Limit", about: "Suggest a limit of " + what + " from what it spent.", role: view, query: suggestParams, result: suggestion{}, status: 200, do: n.suggest},
 			&route{method: "PUT", path: limit, id: "set" + n.one + "Limit", about: "Make a limit of " + what + ", or set the whole of one anew.", role: limits, body: limitSpec{}, result: n.view, status: 200, match: matchMay, tagged: true, do: n.setLimit},
 			&route{method: "DELETE", path: limit, id: "remove" + n.one + "Limit", about: "Remove a limit of " + what + ".", role: limits, result: n.view, status: 200, match: matchMay, tagged: true, do: n.removeLimit},
 			&route{method: "POST", path: limit + "/top-ups", id: "topUp" + n.one, about: "Add credits to the current window of a limit, once.", role: admin, body: topUpSpec{}, result: n.view, status: 200, match: matchMay, once: true, tagged: true, do: n.topUp},
@@ -126,14 +133,16 @@ func historyRoutes() []*route {
 	return []*route{
 		{method: "GET", path: "orgs/{org}/usage", id: "getUsage", about: "Read what was spent and asked for over time.", role: view, query: usageParams, result: usageView{}, status: 200, do: readUsage},
 		{method: "GET", path: "orgs/{org}/usage/totals", id: "getUsageTotals", about: "Sum what each subject spent and asked for.", role: view, query: totalsParams, result: totalsView{}, status: 200, do: readTotals},
-		{method: "GET", path: "orgs/{org}/audit", id: "listAudit", about: "List an organization's audit log, the oldest first.", role: view, query: auditParams, result: page[auditEntry]{}, status: 200, do: readAudit},
+		{method: "GET", path: "orgs/{org}/audit", id: "listAudit", about: "List an organization's audit log. A page is found among 10,000 entries: it may hold fewer than limit, or none, and next says whether the log goes on.", role: view, query: auditParams, result: page[auditEntry]{}, status: 200, do: readAudit},
+		{method: "GET", path: "orgs/{org}/audit/verification", id: "verifyAudit", about: "Check an organization's audit log against its marks, in steps, and name the first place where it is not what was written.", role: view, query: verifyParams, result: auditVerification{}, status: 200, do: verifyAudit},
+		{method: "GET", path: "audit/verification", id: "verifyHostAudit", about: "Check the host's own audit log against its marks.", role: view, host: true, query: verifyParams, result: auditVerification{}, status: 200, do: verifyAudit},
 		{method: "GET", path: "audit", id: "listHostAudit", about: "List the host's own audit log: its management keys.", role: view, host: true, query: auditParams, result: page[auditEntry]{}, status: 200, do: readAudit},
 	}
 }
 
 func spendRoutes() []*route {
 	return []*route{
-		{method: "POST", path: "verify", id: "verify", about: "Tell who presents a token. Nothing is charged.", role: admin, body: verification{}, result: verified{}, status: 200, do: verify},
+		{method: "POST", path: "verify", id: "verify", about: "Tell who presents a token. Nothing is charged.", role: admin, body: verification{}, result: verified{}, status: 200, again: true, do: verify},
 		{method: "POST", path: "charge", id: "charge", about: "Charge credits to whoever presents a token, or to a member: to every limit above them, or to none.", role: admin, body: charge{}, result: decision{}, status: 200, do: chargeCredits},
 		{method: "POST", path: "reserve", id: "reserve", about: "Hold credits until they are committed or released, or until their time is over.", role: admin, body: reservation{}, result: decision{}, status: 200, do: reserveCredits},
 		{method: "POST", path: "orgs/{org}/commit", id: "commit", about: "Spend a reservation and free the rest. The same again gives the first result.", role: admin, body: commit{}, result: decision{}, status: 200, do: commitCredits},

@@ -149,6 +149,9 @@ func TestHeaders(t *testing.T) {
 			if strings.HasPrefix(name, "page") {
 				media = []string{"text/html; charset=utf-8"}
 			}
+			if strings.HasPrefix(name, "export") {
+				media = []string{"application/jsonl; charset=utf-8"}
+			}
 			assert.Contains(t, media, a.Header().Get("Content-Type"), name)
 		}
 	}

@@ -178,12 +178,7 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	_, err := p.report(ctx, saccount.Leak{Token: token, Source: "a report by HTTP"})
 	// Whether there was something to write must not show in the time.
-	wait := time.NewTimer(p.cfg.Pace - time.Since(begun)%p.cfg.Pace)
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-r.Context().Done():
-	}
+	web.Pace(r.Context(), begun, p.cfg.Pace)
 	if err != nil {
 		answer(w, r, http.StatusServiceUnavailable, "try again later")
 		return

@@ -30,6 +30,9 @@ var allNeeds = []Need{
 	NeedUnused, NeedNeverUsed, NeedExpiring, NeedExpired, NeedRotation, NeedLifetime, NeedNoExpiry, NeedNoLimit, NeedName, NeedLeaked,
 }
 
+// Needs are all needs, in the order of Needs of a NeedyKey.
+func Needs() []Need { return slices.Clone(allNeeds) }
+
 // neverUsedAfter is how long a new key may wait for its first use.
 const neverUsedAfter = 7 * policyDay
 

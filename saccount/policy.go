@@ -45,7 +45,8 @@ const (
 
 const policyDay = 24 * time.Hour
 
-func (p KeyPolicy) withDefaults() KeyPolicy {
+// WithDefaults is the policy with its defaults filled in, as it is in force.
+func (p KeyPolicy) WithDefaults() KeyPolicy {
 	if p.UnusedDays == 0 {
 		p.UnusedDays = DefaultUnusedDays
 	}
@@ -70,7 +71,7 @@ func (p *KeyPolicy) check() error {
 			return fieldf("/keys/"+f.field, "key policy: %s of %d; give 0 to %d", f.field, f.days, MaxPolicyDays)
 		}
 	}
-	if d := p.withDefaults(); p.DisableDays > 0 && d.GraceDays >= p.DisableDays {
+	if d := p.WithDefaults(); p.DisableDays > 0 && d.GraceDays >= p.DisableDays {
 		return fieldf("/keys/grace_days", "key policy: a grace of %d days before %d days without a use; give fewer", d.GraceDays, p.DisableDays)
 	}
 	return nil
@@ -89,9 +90,9 @@ func (s *Service) lifetime(p *KeyPolicy) time.Duration {
 
 func (n *node) policy() KeyPolicy {
 	if n.Keys == nil {
-		return KeyPolicy{}.withDefaults()
+		return KeyPolicy{}.WithDefaults()
 	}
-	return n.Keys.withDefaults()
+	return n.Keys.WithDefaults()
 }
 
 // lastSign is when a key last gave a sign of life: it was used, made, or given

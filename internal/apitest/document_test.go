@@ -101,8 +101,12 @@ func TestDocument(t *testing.T) {
 		seen[op.ID] = true
 		w := apiworld.New(t)
 		h := handler(t, w)
+		query := "" // more of it
 		send := func(body string, headers ...string) *http.Response {
 			path, _ := w.Request(op, w.Acme)
+			if query != "" {
+				path += map[bool]string{true: "&", false: "?"}[strings.Contains(path, "?")] + query
+			}
 			request := func() *http.Request {
 				r := httptest.NewRequest(op.Method, "/api/v1/"+path, strings.NewReader(body))
 				if body != "" {
@@ -129,6 +133,14 @@ func TestDocument(t *testing.T) {
 				ok, problems := v.ValidateHttpRequestSync(request())
 				assert.True(t, ok, "%s: its request: %s", op.ID, explain(problems))
 			}
+			if media, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";"); media == "application/jsonl" {
+				// The validator takes it for one JSON value.
+				assert.True(t, documented(served, op, media), "%s: %s", op.ID, media)
+				for line := range bytes.Lines(b) {
+					assert.True(t, json.Valid(line), "%s: %s", op.ID, line)
+				}
+				return res
+			}
 			ok, problems := v.ValidateHttpResponse(request(), res)
 			assert.True(t, ok, "%s: %d %s: %s", op.ID, res.StatusCode, b, explain(problems))
 			return res
@@ -139,6 +151,11 @@ func TestDocument(t *testing.T) {
 		}
 		_, body := w.Request(op, w.Acme)
 		assert.Less(t, send(body, match...).StatusCode, 300, op.ID)
+		if strings.HasPrefix(op.ID, "export") {
+			query = "format=csv"
+			assert.Equal(t, "text/csv; charset=utf-8", send(body).Header.Get("Content-Type"), op.ID)
+			query = ""
+		}
 		if op.Method == http.MethodPost {
 			send(body, "Idempotency-Key", "once")
 			send(body, "Idempotency-Key", "once")
@@ -146,6 +163,21 @@ func TestDocument(t *testing.T) {
 		assert.GreaterOrEqual(t, send(`{"no such field":1}`, match...).StatusCode, map[bool]int{true: 200, false: 400}[op.Method == http.MethodGet], op.ID)
 	}
 	t.Logf("%d operations, %d answers", len(ops), answers)
+}
+
+// documented reports whether an operation's answer of success may be of a media
+// type.
+func documented(doc []byte, op apiworld.Operation, media string) bool {
+	var m struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct{ Content map[string]any }
+		}
+	}
+	if json.Unmarshal(doc, &m) != nil {
+		return false
+	}
+	_, ok := m.Paths["/"+op.Path][strings.ToLower(op.Method)].Responses["200"].Content[media]
+	return ok
 }
 
 func explain[E interface{ Error() string }](errs []E) string {

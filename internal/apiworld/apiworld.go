@@ -94,13 +94,17 @@ func (w *World) Request(op Operation, x Tenant) (path, body string) {
 		id = w.HostKey
 	}
 	path = strings.NewReplacer("{org}", x.Org, "{id}", id, "{limit}", "credits").Replace(op.Path)
-	if strings.HasPrefix(op.ID, "getUsage") {
+	if strings.HasPrefix(op.ID, "getUsage") || op.ID == "exportUsage" {
 		path += "?from=2030-01-01T00:00:00Z&to=2030-02-01T00:00:00Z"
 	}
 	until := w.Now().Add(time.Hour).Format(time.RFC3339)
 	switch name := op.ID; {
 	case op.Method == http.MethodPatch:
 		body = `{"name":"Renamed"}`
+	case name == "setKeyPolicy":
+		body = `{"unused_days":30}`
+	case name == "reportLeak":
+		body = fmt.Sprintf(`{"token":%q,"source":"a scanner","url":"https://example.com/leaked"}`, x.Token)
 	case op.Method == http.MethodPut:
 		body = `{"max":"7"}`
 	case strings.HasPrefix(name, "rotate"):
