@@ -48,8 +48,9 @@ type accountPage struct {
 
 // link is one of several choices that are addresses.
 type link struct {
-	Label, Query string
-	On           bool
+	Label string
+	Query url.Values
+	On    bool
 }
 
 // account is the page of one service account.
@@ -147,10 +148,10 @@ func (v *visit) choose(spans, measures *[]link) (chartSpan, measure, error) {
 		return chartSpan{}, measure{}, badRequest("Use is shown by credits or by requests.")
 	}
 	for _, s := range chartSpans {
-		*spans = append(*spans, link{s.Label, url.Values{"period": {s.Name}, "by": {m.unit}}.Encode(), s.Name == name})
+		*spans = append(*spans, link{s.Label, url.Values{"period": {s.Name}, "by": {m.unit}}, s.Name == name})
 	}
 	for _, x := range []measure{byCredits, byRequests} {
-		*measures = append(*measures, link{"By " + x.unit, url.Values{"period": {name}, "by": {x.unit}}.Encode(), x.unit == m.unit})
+		*measures = append(*measures, link{"By " + x.unit, url.Values{"period": {name}, "by": {x.unit}}, x.unit == m.unit})
 	}
 	return chartSpans[i], m, nil
 }

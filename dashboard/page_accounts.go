@@ -3,6 +3,7 @@ package dashboard
 import (
 	"encoding/csv"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -75,26 +76,22 @@ func (v *visit) accounts() error {
 	first := v.text("after") == ""
 	q := v.form
 	q.Del("after")
-	more := ""
+	var more url.Values
 	if list.Next != "" {
-		next := url.Values{}
-		for k, vs := range q {
-			next[k] = vs
-		}
-		next.Set("after", sealCursor(list.Next, f.ByName))
-		more = next.Encode()
+		more = maps.Clone(q)
+		more.Set("after", sealCursor(list.Next, f.ByName))
 	}
 	return v.render("accounts", "Service accounts", struct {
 		Rows     []accountRow
-		More     string
+		More     url.Values
 		Q        string
 		Sort     string
 		Status   string
-		Query    string
+		Query    url.Values
 		Filtered bool
 		First    bool
 		Statuses []saccount.Status
-	}{rows, more, v.text("q"), v.text("sort"), v.text("status"), q.Encode(), f.NamePrefix != "" || len(f.Statuses) > 0, first, []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusDeleted}})
+	}{rows, more, v.text("q"), v.text("sort"), v.text("status"), q, f.NamePrefix != "" || len(f.Statuses) > 0, first, []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusDeleted}})
 }
 
 // byID is the account whose id was searched for.

@@ -222,6 +222,41 @@ func TestPagesCrawl(t *testing.T) {
 	assert.Equal(t, before, k.state(), "reading changes nothing")
 }
 
+// TestPagesLinks: links with several choices in them keep all of them.
+func TestPagesLinks(t *testing.T) {
+	k := newKit(t)
+	for i := range 30 {
+		_, err := k.Service.CreateAccount(t.Context(), "x", "acme", saccount.AccountSpec{Name: fmt.Sprintf("Worker %02d", i)})
+		require.NoError(t, err)
+	}
+	const accounts = "orgs/acme/accounts"
+	follow := func(from, page, link string) string {
+		t.Helper()
+		m := regexp.MustCompile(`href="([^"]*)"[^>]*>` + link + `<`).FindStringSubmatch(page)
+		require.NotNil(t, m, "no link %q", link)
+		at, err := url.Parse("http://host/" + from)
+		require.NoError(t, err)
+		to, err := at.Parse(strings.ReplaceAll(m[1], "&amp;", "&"))
+		require.NoError(t, err)
+		return k.raw(viewer, http.MethodGet, to.RequestURI(), "").text()
+	}
+	workers := func(page string) []string { return regexp.MustCompile(`>Worker \d\d<`).FindAllString(page, -1) }
+	first := k.page(viewer, accounts+"?sort=name&q=Worker&status=active").text()
+	next := follow(accounts, first, "Next page")
+	assert.Len(t, workers(first), 25)
+	assert.Equal(t, []string{">Worker 25<", ">Worker 26<", ">Worker 27<", ">Worker 28<", ">Worker 29<"}, workers(next))
+	assert.Equal(t, workers(first), workers(follow(accounts, next, "First page")))
+	assert.Equal(t, 31, strings.Count(follow(accounts, first, "Export as CSV"), "\r\n"))
+
+	a, err := k.Service.ListAccounts(t.Context(), "acme", saccount.Filter{Limit: 1})
+	require.NoError(t, err)
+	account := accounts + "/" + a.Items[0].ID
+	page := k.page(viewer, account).text()
+	for _, link := range []string{"7 days", "1 year", "By requests"} {
+		assert.Regexp(t, `aria-current="true">`+link, follow(account, page, link))
+	}
+}
+
 // state is everything that changes would show in.
 func (k *kit) state() string {
 	k.t.Helper()

@@ -23,6 +23,7 @@ func newTemplates(a assets) (templates, error) {
 	funcs := template.FuncMap{
 		"asset":   func(name string) string { return assetPath + a.names[name] },
 		"segment": url.PathEscape,
+		"query":   func(q url.Values) template.URL { return template.URL(q.Encode()) }, // a template would escape its "&" and "="
 		"rfc":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"join":    strings.Join,
 		"plural":  plural,
