@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
@@ -181,8 +182,8 @@ var verifyParams = []param{
 
 // headOf reads a head of two parameters.
 func headOf(q url.Values, name string) (h saccount.Head, err error) {
-	s := q.Get(name + "_seq")
-	h.Mark = q.Get(name + "_mark")
+	s := strings.TrimSpace(q.Get(name + "_seq"))
+	h.Mark = strings.TrimSpace(q.Get(name + "_mark"))
 	if s == "" && h.Mark == "" {
 		return h, nil
 	}
@@ -196,25 +197,34 @@ func headOf(q url.Values, name string) (h saccount.Head, err error) {
 	return h, nil
 }
 
+// verifyQuery reads what a log is held to, and how much of it is looked at.
+func verifyQuery(q url.Values, most int64) (v saccount.Verify, err error) {
+	v.Most = most
+	if v.Anchor, err = headOf(q, "anchor"); err != nil {
+		return v, err
+	}
+	if v.From, err = headOf(q, "from"); err != nil {
+		return v, err
+	}
+	if v.Unkeyed, err = truth(q, "unkeyed"); err != nil {
+		return v, err
+	}
+	if s := q.Get("limit"); s != "" {
+		if v.Most, err = strconv.ParseInt(s, 10, 64); err != nil || v.Most < 1 || v.Most > verifyMost {
+			return v, badParam("limit", "give 1 to "+strconv.Itoa(verifyMost))
+		}
+	}
+	return v, nil
+}
+
 func verifyAudit(c *call) (*reply, error) {
 	q, err := c.values()
 	if err != nil {
 		return nil, err
 	}
-	v := saccount.Verify{Most: verifySteps}
-	if v.Anchor, err = headOf(q, "anchor"); err != nil {
+	v, err := verifyQuery(q, verifySteps)
+	if err != nil {
 		return nil, err
-	}
-	if v.From, err = headOf(q, "from"); err != nil {
-		return nil, err
-	}
-	if v.Unkeyed, err = truth(q, "unkeyed"); err != nil {
-		return nil, err
-	}
-	if s := q.Get("limit"); s != "" {
-		if v.Most, err = strconv.ParseInt(s, 10, 64); err != nil || v.Most < 1 || v.Most > verifyMost {
-			return nil, badParam("limit", "give 1 to "+strconv.Itoa(verifyMost))
-		}
 	}
 	org, err := c.audited()
 	if err != nil {

@@ -36,6 +36,13 @@
 // answer to the form that made it and nowhere else: load that page again and it
 // is gone. Management keys open no page.
 //
+// The overview reads the same few things however large the organization is: it
+// looks for keys that need a hand among the first thousand, ranks accounts where
+// there are a hundred at most, and names the page that looks further. The report
+// reads the usage of everybody who spent anything in its period. The audit trail
+// on the page of an account or key is looked for in the newest 500 entries, and
+// the audit log is verified 100,000 entries at a time.
+//
 // # The API
 //
 // JSON under api/v1 of wherever the handler is mounted, described by the

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/usage"
 )
 
@@ -38,9 +39,13 @@ func exportUsage(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reply{file: &file{media, "usage." + string(format), func(w io.Writer) error {
-		return badQuery(c.svc.ExportUsage(c.ctx, w, format, u, usage.Export{}))
-	}}}, nil
+	return &reply{file: c.usageFile(u, format, media)}, nil
+}
+
+func (c *call) usageFile(q usage.Query, format saccount.Format, media string) *file {
+	return &file{media, "usage." + string(format), func(w io.Writer) error {
+		return badQuery(c.svc.ExportUsage(c.ctx, w, format, q, usage.Export{}))
+	}}
 }
 
 func exportRoutes() []*route {

@@ -44,6 +44,7 @@ type accountPage struct {
 	Refused  usage.Counts
 	Where    string // the path of the form that adds a limit
 	CSV      string
+	Trail    *trail
 }
 
 // link is one of several choices that are addresses.
@@ -102,6 +103,13 @@ func (v *visit) account() error {
 	p.Chart = drawChart("Use of "+a.Name, m, sp.layout, whole, parts, rest, limit, name)
 	p.Refused = whole.Total
 	p.CSV = "usage.csv?" + url.Values{"period": {sp.Name}}.Encode()
+	subjects := []quota.Subject{subjectOf(saccount.KindAccount, a.ID)}
+	for _, k := range keys.Items {
+		subjects = append(subjects, subjectOf(saccount.KindKey, k.ID))
+	}
+	if p.Trail, err = v.trail(subjects...); err != nil {
+		return err
+	}
 	return v.render("account", a.Name, p)
 }
 

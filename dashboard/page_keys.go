@@ -152,6 +152,7 @@ type keyPage struct {
 	Spans    []link
 	Measures []link
 	Where    string
+	Trail    *trail
 }
 
 func (v *visit) key() error {
@@ -179,6 +180,9 @@ func (v *visit) key() error {
 	}
 	limit, name := v.lineOf(k.Limits, sp)
 	p.Chart = drawChart("Use of "+k.Name, m, sp.layout, series[0], nil, "", limit, name)
+	if p.Trail, err = v.trail(subjectOf(saccount.KindKey, k.ID)); err != nil {
+		return err
+	}
 	return v.render("key", k.Name, p)
 }
 

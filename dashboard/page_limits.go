@@ -22,6 +22,7 @@ type limitForm struct {
 	Revision int64
 	Back     string
 	Here     string // the path of this form
+	Suggest  *suggested
 }
 
 // limited is whose limit it is.
@@ -123,6 +124,13 @@ func (v *visit) limitPage(o limited, f *form) error {
 		if !simple(l.Period) {
 			p.Periods = append([]option{{Value: keepPeriod, Label: "As it is: " + periodText(l.Period)}}, periods...)
 		}
+	}
+	unit, err := quota.ParseUnit(f.Values.Get("period"))
+	if err != nil {
+		unit = quota.Month // of a period that the form does not say
+	}
+	if p.Suggest, err = v.suggest(o.kind, o.id, unit); err != nil {
+		return err
 	}
 	return v.render("limit_form", title, p)
 }

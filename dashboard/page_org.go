@@ -19,6 +19,7 @@ type overviewPage struct {
 	Reasons  []reason
 	Accounts bool // there is at least one
 	Where    string
+	Care     overviewCare
 }
 
 // reason is why requests were refused, in words.
@@ -66,6 +67,9 @@ func (v *visit) overview() error {
 		return err
 	}
 	p.Accounts = len(some.Items) > 0
+	if p.Care, err = v.overviewCare(); err != nil {
+		return err
+	}
 	return v.render("overview", v.of.Name, p)
 }
 

@@ -79,6 +79,18 @@ func pageRoutes() []*pageRoute {
 		{method: "POST", path: "orgs/{org}/limits/{kind}/{id}/{limit}/top-up", role: admin, do: (*visit).topUp},
 		{method: "POST", path: "orgs/{org}/limits/{kind}/{id}/{limit}/raise", role: admin, do: (*visit).raise},
 
+		{method: "GET", path: "orgs/{org}/report", role: view, do: (*visit).orgReport},
+		{method: "GET", path: "orgs/{org}/accounts/{id}/report", role: view, do: (*visit).accountReport},
+		{method: "GET", path: "orgs/{org}/keys/{id}/report", role: view, do: (*visit).keyReport},
+		{method: "GET", path: "orgs/{org}/usage.csv", role: view, do: (*visit).usageCSV},
+		{method: "GET", path: "orgs/{org}/needs", role: view, do: (*visit).needs},
+		{method: "GET", path: "orgs/{org}/audit", role: view, do: (*visit).auditLog},
+		{method: "GET", path: "orgs/{org}/audit.csv", role: view, do: (*visit).auditCSV},
+		{method: "GET", path: "orgs/{org}/audit.jsonl", role: view, do: (*visit).auditJSONL},
+		{method: "GET", path: "orgs/{org}/audit/verify", role: view, do: (*visit).verifyAudit},
+		{method: "GET", path: "orgs/{org}/key-policy", role: manage, do: (*visit).editKeyPolicy},
+		{method: "POST", path: "orgs/{org}/key-policy", role: manage, do: (*visit).setKeyPolicy},
+
 		{method: "GET", path: "orgs/{org}/settings", role: view, do: (*visit).settings},
 		{method: "POST", path: "orgs/{org}/settings", role: admin, do: (*visit).updateSettings},
 	}

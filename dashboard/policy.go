@@ -61,11 +61,17 @@ func setKeyPolicy(c *call) (*reply, error) {
 	}
 	p := saccount.KeyPolicy(in)
 	o, err := c.svc.UpdateOrg(c.ctx, c.caller.Actor, c.org(), saccount.Update{Revision: c.match.revision, Keys: &p})
-	if f := (*saccount.FieldError)(nil); errors.As(err, &f) { // here the policy is the whole of the body
-		return nil, badFields(fieldError{Pointer: fragment(strings.TrimPrefix(f.Field, "/keys")), Detail: f.Reason})
+	if f := (*saccount.FieldError)(nil); errors.As(err, &f) {
+		return nil, policyError(f)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return showKeyPolicy(o), nil
+}
+
+// policyError points at a field of the policy alone, which is the whole of what
+// is sent.
+func policyError(f *saccount.FieldError) error {
+	return badFields(fieldError{Pointer: fragment(strings.TrimPrefix(f.Field, "/keys")), Detail: strings.TrimPrefix(f.Reason, "key policy: ")})
 }

@@ -33,8 +33,9 @@ func newTemplates(a assets) (templates, error) {
 		"tick":    tick,
 		"bar":     limitBar,
 		"status":  statusText,
+		"policy":  func(o *saccount.Org) saccount.KeyPolicy { return policyOf(*o) },
 	}
-	shared, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/parts.html")
+	shared, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/parts*.html")
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func newTemplates(a assets) (templates, error) {
 	}
 	out := templates{}
 	for _, f := range list {
-		if f.Name() == "layout.html" || f.Name() == "parts.html" {
+		if f.Name() == "layout.html" || strings.HasPrefix(f.Name(), "parts") {
 			continue
 		}
 		t, err := shared.Clone()
