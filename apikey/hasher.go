@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"sync"
+	"sync/atomic"
 )
 
 // Hasher makes and checks the hashes that are stored of secrets. The zero
@@ -13,6 +14,7 @@ import (
 // goroutines and must not be copied after first use.
 type Hasher struct {
 	accepted []keyed // the newest last
+	prints   atomic.Pointer[fingerprinter]
 }
 
 // keyed is one way to hash a secret.

@@ -18,7 +18,7 @@ import (
 
 // settings of the cluster, beside Postgres' own: fsync, full_page_writes and
 // synchronous_commit are on.
-var settings = []string{"fsync=on", "synchronous_commit=on", "shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min", "max_connections=700"}
+var settings = []string{"fsync=on", "synchronous_commit=on", "shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min", "max_connections=1500"}
 
 // cluster is the Postgres of a section: all of its cases are on one, in a
 // database each. It runs while one of them is open.

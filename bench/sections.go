@@ -245,6 +245,7 @@ func postgresCases(harness.Env) []harness.Case {
 		handSingle(pg, spread32, orgs64, 32),
 		ourPostgres(pg, spread32, orgs64, 32),
 		handRow(pg, workPostgres(treeHot, 32, 4), hot, 32, 4),
+		handRow(pg, workPostgres(treeHot, 256, 4), hot, 256, 4),
 		ourProcesses(pg, workPostgres(treeHot, 256, 4), hot, 256, 4),
 		ourLeases(pg, workPostgres(treeBusy, 32, 1), busy, 32, 1),
 		ourLeases(pg, workPostgres(treeBusy, 32, 4), busy, 32, 4),

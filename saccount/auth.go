@@ -128,6 +128,7 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", ErrClosed)
 	}
 	e, err := s.key(ctx, p.ID, false)
+	print := s.hasher.Fingerprint(p) // whether or not there is such a key: it takes time
 	if err != nil {
 		if errors.Is(err, ErrNotFound) {
 			s.hasher.Dummy(p)
@@ -144,11 +145,11 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 		}
 	}
 	c := &e.own
-	ok, old := s.hasher.Verify(p, s.stored(c))
+	ok, old := s.recognize(c, p, &print)
 	if !ok {
 		for i := 0; i < len(e.about.older) && !ok; i++ {
 			c = &e.about.older[i]
-			ok, old = s.hasher.Verify(p, s.stored(c))
+			ok, old = s.recognize(c, p, &print)
 		}
 	}
 	if !ok {

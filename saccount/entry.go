@@ -42,6 +42,7 @@ type view struct {
 type entry struct {
 	own  cred   // a member's, or that of a key's newest secret
 	read uint64 // the generation that it was read under
+	_    [8]byte
 
 	gen      *atomic.Uint64
 	expires  int64        // microseconds; 0: never
@@ -87,8 +88,9 @@ func (e *entry) chain() quota.Chain {
 
 // cred is one way to be the entry's caller: what a Principal points to.
 type cred struct {
-	sum    [32]byte              // of the secret
+	seen   [2]atomic.Uint64      // the Fingerprint of the secret that was verified; zero before
 	now    atomic.Pointer[entry] // the newest reading
+	sum    *[32]byte             // of the secret; nil where there is none
 	ends   int64                 // of the secret, microseconds; 0: never
 	serial int32
 	pepper uint8 // which of the Service's
@@ -99,7 +101,26 @@ const noPepper = "?"
 
 // stored is the secret's hash.
 func (s *Service) stored(c *cred) apikey.Hash {
-	return apikey.Hash{Pepper: s.pepper[c.pepper], Sum: c.sum}
+	h := apikey.Hash{Pepper: s.pepper[c.pepper]}
+	if c.sum != nil {
+		h.Sum = *c.sum
+	}
+	return h
+}
+
+// recognize tells whether p is the secret of c: by its Fingerprint where it was
+// verified before, else by its hash. old says that the hash is not under the
+// newest pepper.
+func (s *Service) recognize(c *cred, p apikey.Parsed, print *apikey.Fingerprint) (ok, old bool) {
+	if c.seen[0].Load() == print[0] && c.seen[1].Load() == print[1] && print[0] != 0 {
+		return true, false
+	}
+	if ok, old = s.hasher.Verify(p, s.stored(c)); ok {
+		// There is one secret that verifies: whoever else writes here writes the same.
+		c.seen[0].Store(print[0])
+		c.seen[1].Store(print[1])
+	}
+	return ok, old
 }
 
 // fresh reports whether nothing was changed since the entry was read.
@@ -300,7 +321,8 @@ func (s *Service) limitSet(limits []quota.Limit, thresholds []quota.Threshold) (
 }
 
 func (c *cred) set(s *Service, x *secret) {
-	c.serial, c.sum = int32(x.Serial), x.Hash.Sum
+	sum := x.Hash.Sum
+	c.serial, c.sum = int32(x.Serial), &sum
 	if !x.Ends.IsZero() {
 		c.ends = x.Ends.UnixMicro()
 	}

@@ -85,18 +85,18 @@ UNION ALL SELECT g.i, '' FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = 
 		check: in(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
 		receipts: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
-JOIN $s.receipts r ON r.org = q.org AND r.id = q.id`),
+CROSS JOIN LATERAL (SELECT * FROM $s.receipts r WHERE r.org = q.org AND r.id = q.id OFFSET 0) r`),
 		due: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)
 JOIN $s.receipts r ON r.org = q.org AND r.expires IS NOT NULL AND r.expires <= q.at`),
 		soon: in(`SELECT q.i, (SELECT min(r.expires) FROM $s.receipts r WHERE r.org = q.org AND r.expires IS NOT NULL AND r.expires > q.at)
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)`),
 		open: in(`SELECT r.id, r.body FROM $s.receipts r WHERE r.org = $1 AND r.expires IS NOT NULL`),
 		counters: in(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[]) AS q(org, subject, number, series, start, i)
-JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start`),
+CROSS JOIN LATERAL (SELECT * FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start OFFSET 0) c`),
 		openings: in(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
-JOIN $s.openings p ON p.org = q.org AND p.subject = q.subject`),
+CROSS JOIN LATERAL (SELECT * FROM $s.openings p WHERE p.org = q.org AND p.subject = q.subject OFFSET 0) p`),
 		buckets: in(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
-JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_
+CROSS JOIN LATERAL (SELECT * FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_ OFFSET 0) c
 ORDER BY c.start`),
 		alertNumber: in(`UPDATE $s.numbers SET n = n + $1::bigint WHERE name = 'alerts' RETURNING n`),
 		putAlerts: in(`INSERT INTO $s.outbox (seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at, kind, id, data)
@@ -138,7 +138,7 @@ WHERE `),
 		audit: in(`SELECT seq, at, data, mark FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
 		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
-JOIN $s.records r ON r.kind IN (4, 5) AND r.id = q.key AND r.org = q.org ORDER BY r.id
+CROSS JOIN LATERAL (SELECT * FROM $s.records r WHERE r.org = q.org AND r.kind IN (4, 5) AND r.id = q.key OFFSET 0) r ORDER BY r.id
 ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
 		usage: in(`SELECT c.subject, c.series, c.start, c.used, c.requests FROM $s.counters c
 WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4`),
