@@ -1,10 +1,12 @@
 package apikey_test
 
 import (
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/keypurse/keypurse/apikey"
 )
@@ -12,49 +14,61 @@ import (
 func TestFingerprint(t *testing.T) {
 	p := mustPrefix(t, "acme_live")
 	token := mustGenerate(t, p)
-	parsed, other := token.Parsed(), mustGenerate(t, p).Parsed()
+	text := token.Reveal()
 	h := mustHasher(t, fakePepper("2026"))
-	want := h.Fingerprint(parsed)
-
-	assert.Equal(t, want, h.Fingerprint(parsed), "the same secret, again")
-	assert.NotEqual(t, want, h.Fingerprint(other))
-	assert.NotEqual(t, want, h.Fingerprint(apikey.Parsed{}))
-	assert.NotEqual(t, want, mustHasher(t, fakePepper("2026")).Fingerprint(parsed), "another Hasher with the same pepper has another key")
+	id, want, ok := h.Fingerprint(text, p)
+	require.True(t, ok)
+	assert.Equal(t, token.ID(), id)
 	assert.NotZero(t, want[0])
 	assert.NotZero(t, want[1])
+	_, again, _ := h.Fingerprint(strings.Clone(text), p)
+	assert.Equal(t, want, again)
 
-	// Every character of the secret counts, in each block of it.
-	text := token.Reveal()
-	secret := len(text) - apikey.ChecksumLen - apikey.SecretLen
-	for i := range apikey.SecretLen {
-		b := []byte(text[secret:][:apikey.SecretLen])
-		if b[i]++; !apikey.ValidID("000000000000000" + string(b[i])) {
-			b[i] = '0'
+	// Every byte behind the id counts, in each block of it.
+	for i := range text {
+		for _, c := range []byte{text[i] ^ 1, text[i] ^ 0x20, text[i] ^ 0x80, 0} {
+			b := []byte(text)
+			b[i] = c
+			gotID, got, ok := h.Fingerprint(string(b), p)
+			switch at := i - len("acme_live_"); {
+			case at < 0:
+				assert.False(t, ok, "byte %d", i)
+			case at < apikey.IDLen:
+				assert.True(t, ok && gotID != id && got == want, "byte %d: the id is told apart by itself", i)
+			default:
+				assert.True(t, ok && gotID == id, "byte %d", i)
+				assert.NotEqual(t, want, got, "byte %d", i)
+			}
 		}
-		changed, err := apikey.Generate(bytesFor(t, string(b)), p, token.ID())
-		assert.NoError(t, err)
-		assert.NotEqual(t, want, h.Fingerprint(changed.Parsed()), "character %d", i)
 	}
-
-	var zero apikey.Hasher
-	assert.Equal(t, zero.Fingerprint(parsed), zero.Fingerprint(parsed))
+	for _, bad := range []string{"", text[1:], text[:len(text)-1], text + "0", "0" + text} {
+		_, got, ok := h.Fingerprint(bad, p)
+		assert.False(t, ok)
+		assert.Zero(t, got)
+	}
+	_, _, ok = h.Fingerprint(text, apikey.Prefix{})
+	assert.False(t, ok)
+	_, other, _ := mustHasher(t, fakePepper("2026")).Fingerprint(text, p)
+	assert.NotEqual(t, want, other, "another Hasher with the same pepper has another key")
 }
 
 func TestFingerprintIsSafeForGoroutines(t *testing.T) {
 	p := mustPrefix(t, "acme")
-	var h apikey.Hasher // made by whoever comes first
-	mine := mustGenerate(t, p).Parsed()
+	var h apikey.Hasher // its key is made by whoever comes first
+	mine := mustGenerate(t, p).Reveal()
 	got := make([]apikey.Fingerprint, 8)
 	var wg sync.WaitGroup
 	for i := range got {
 		wg.Go(func() {
-			other := mustGenerate(t, p).Parsed()
+			other := mustGenerate(t, p).Reveal()
 			for range 1000 {
-				if h.Fingerprint(other) == h.Fingerprint(mine) {
-					t.Error("two secrets with one Fingerprint")
+				_, a, _ := h.Fingerprint(other, p)
+				_, b, _ := h.Fingerprint(mine, p)
+				if a == b {
+					t.Error("two tokens with one Fingerprint")
 				}
+				got[i] = b
 			}
-			got[i] = h.Fingerprint(mine)
 		})
 	}
 	wg.Wait()

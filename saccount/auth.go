@@ -120,40 +120,41 @@ func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from 
 // warm says that a charge follows.
 func (s *Service) authenticate(ctx context.Context, token string, from func() netip.Addr, warm bool) (*cred, time.Time, error) {
 	var now time.Time
-	p, err := apikey.Parse(token, s.prefix)
-	if err != nil {
+	id, print, ok := s.hasher.Fingerprint(token, s.prefix)
+	if !ok {
 		return nil, now, errMalformed
 	}
 	if s.closed.Load() {
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", ErrClosed)
 	}
-	e, err := s.key(ctx, p.ID, false)
-	print := s.hasher.Fingerprint(p) // whether or not there is such a key: it takes time
-	if err != nil {
-		if errors.Is(err, ErrNotFound) {
-			s.hasher.Dummy(p)
-			return nil, now, &AuthError{Reason: string(reasonUnknown), KeyID: strings.Clone(p.ID)}
+	var c *cred
+	var old bool
+	var p apikey.Parsed
+	e := s.known(ctx, id)
+	if e != nil {
+		if warm {
+			e.warm()
 		}
-		s.trouble(ctx, err)
-		return nil, now, fmt.Errorf("saccount: authenticate: %w", err)
+		c = e.recognize(&print)
 	}
-	if warm {
-		for _, purse := range e.purses {
-			if purse != nil {
-				purse.Warm()
+	if c == nil {
+		var err error
+		if p, err = apikey.Parse(token, s.prefix); err != nil {
+			return nil, now, errMalformed
+		}
+		if e == nil {
+			if e, err = s.read(ctx, p.ID, false); err != nil {
+				if errors.Is(err, ErrNotFound) {
+					s.hasher.Dummy(p)
+					return nil, now, &AuthError{Reason: string(reasonUnknown), KeyID: strings.Clone(p.ID)}
+				}
+				s.trouble(ctx, err)
+				return nil, now, fmt.Errorf("saccount: authenticate: %w", err)
 			}
 		}
-	}
-	c := &e.own
-	ok, old := s.recognize(c, p, &print)
-	if !ok {
-		for i := 0; i < len(e.about.older) && !ok; i++ {
-			c = &e.about.older[i]
-			ok, old = s.recognize(c, p, &print)
+		if c, old = s.identify(e, p, &print); c == nil {
+			return nil, now, &AuthError{Reason: string(reasonSecret), KeyID: e.id()}
 		}
-	}
-	if !ok {
-		return nil, now, &AuthError{Reason: string(reasonSecret), KeyID: e.id()}
 	}
 	now = s.now()
 	at := now.UnixMicro()

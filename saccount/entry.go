@@ -108,19 +108,40 @@ func (s *Service) stored(c *cred) apikey.Hash {
 	return h
 }
 
-// recognize tells whether p is the secret of c: by its Fingerprint where it was
-// verified before, else by its hash. old says that the hash is not under the
-// newest pepper.
-func (s *Service) recognize(c *cred, p apikey.Parsed, print *apikey.Fingerprint) (ok, old bool) {
-	if c.seen[0].Load() == print[0] && c.seen[1].Load() == print[1] && print[0] != 0 {
-		return true, false
+// recognize finds what a token with this Fingerprint was verified as before; nil
+// where it was not.
+func (e *entry) recognize(print *apikey.Fingerprint) *cred {
+	if e.own.is(print) {
+		return &e.own
 	}
-	if ok, old = s.hasher.Verify(p, s.stored(c)); ok {
-		// There is one secret that verifies: whoever else writes here writes the same.
-		c.seen[0].Store(print[0])
-		c.seen[1].Store(print[1])
+	for i := range e.about.older {
+		if c := &e.about.older[i]; c.is(print) {
+			return c
+		}
 	}
-	return ok, old
+	return nil
+}
+
+func (c *cred) is(print *apikey.Fingerprint) bool {
+	return c.seen[0].Load() == print[0] && c.seen[1].Load() == print[1] && print[0] != 0
+}
+
+// identify finds whose secret p is, and remembers its Fingerprint; nil where it is
+// nobody's. old says that its hash is not under the newest pepper.
+func (s *Service) identify(e *entry, p apikey.Parsed, print *apikey.Fingerprint) (c *cred, old bool) {
+	c = &e.own
+	ok, old := s.hasher.Verify(p, s.stored(c))
+	for i := 0; i < len(e.about.older) && !ok; i++ {
+		c = &e.about.older[i]
+		ok, old = s.hasher.Verify(p, s.stored(c))
+	}
+	if !ok {
+		return nil, false
+	}
+	// One token verifies: whoever else writes here writes the same.
+	c.seen[0].Store(print[0])
+	c.seen[1].Store(print[1])
+	return c, old
 }
 
 // fresh reports whether nothing was changed since the entry was read.
@@ -149,23 +170,50 @@ const (
 // key gives the entry of a key id, from memory where it still counts. sure asks
 // the store whatever memory says.
 func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error) {
-	at := keyID([]byte(id))
-	old := s.keys.get(&at)
-	if old != nil && !sure && old.fresh() && s.watch.sees() {
-		if tell := s.cfg.Observer.Looked; tell != nil {
-			tell(ctx, Looked{KindKey, true})
+	if !sure {
+		if e := s.known(ctx, id); e != nil {
+			return e, nil
 		}
-		return old, nil
 	}
+	return s.read(ctx, id, sure)
+}
+
+// known gives the entry of a key id from memory, nil where there is none that
+// still counts.
+func (s *Service) known(ctx context.Context, id string) *entry {
+	at := keyID([]byte(id))
+	e := s.keys.get(&at)
+	if e == nil || !e.fresh() || !s.watch.sees() {
+		return nil
+	}
+	if tell := s.cfg.Observer.Looked; tell != nil {
+		tell(ctx, Looked{KindKey, true})
+	}
+	return e
+}
+
+// read gives the entry of a key id from the store.
+func (s *Service) read(ctx context.Context, id string, sure bool) (*entry, error) {
+	at := keyID([]byte(id))
 	if tell := s.cfg.Observer.Looked; tell != nil {
 		tell(ctx, Looked{KindKey, false})
 	}
 	s.watch.begin()
-	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
+	e, err := s.load(ctx, "", KindKey, strings.Clone(id), s.keys.get(&at), sure)
 	if err == nil {
 		s.keys.put(&at, e)
 	}
 	return e, err
+}
+
+// warm brings what a charge will need into the processor's cache while the
+// caller is still looked at.
+func (e *entry) warm() {
+	for _, purse := range e.purses {
+		if purse != nil {
+			purse.Warm()
+		}
+	}
 }
 
 func (s *Service) member(ctx context.Context, org, id string, sure bool) (*entry, error) {

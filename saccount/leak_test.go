@@ -95,9 +95,13 @@ func TestLeakOfNothing(t *testing.T) {
 	id := k.ID
 	forged, err := apikey.Generate(strings.NewReader(strings.Repeat("forged secret of a known id ", 100)), prefix, id)
 	require.NoError(t, err)
+	sum := "x"
+	if strings.HasSuffix(token, sum) {
+		sum = "y"
+	}
 	before := collect(t, w.AuditEntries(t.Context(), "acme", saccount.AuditFilter{}))
 	for name, bad := range map[string]string{
-		"nothing": "", "a word": "password", "a token with a bad sum": token[:len(token)-1] + "x", "an unknown token": unknown,
+		"nothing": "", "a word": "password", "a token with a bad sum": token[:len(token)-1] + sum, "an unknown token": unknown,
 		"a known id with another secret": forged.Reveal(), "a long text": strings.Repeat("x", 1<<20),
 	} {
 		got, err := w.ReportLeak(t.Context(), saccount.Leak{Token: bad})
