@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -283,13 +285,34 @@ func (p Period) MarshalJSON() ([]byte, error) {
 // more than 1024 bytes are refused, with an error that wraps [ErrInvalid]; p is
 // then unchanged.
 func (p *Period) UnmarshalJSON(data []byte) error {
+	known := periods.Load()
+	if known != nil {
+		if q, ok := (*known)[string(data)]; ok {
+			*p = q
+			return nil
+		}
+	}
 	q, err := parsePeriod(data)
 	if err != nil {
 		return fmt.Errorf("quota: read period: %w", err)
 	}
 	*p = q
+	if known == nil || len(*known) < maxPeriodsKept {
+		grown := map[string]Period{string(data): q}
+		if known != nil {
+			maps.Copy(grown, *known)
+		}
+		periods.CompareAndSwap(known, &grown) // where another came first, next time
+	}
 	return nil
 }
+
+// periods are texts that were read, with what they say: the records of a store
+// have few different ones, and each reading of a record meets one. As with
+// zones, nothing depends on whether a text is in it.
+var periods atomic.Pointer[map[string]Period]
+
+const maxPeriodsKept = 256
 
 func parsePeriod(data []byte) (Period, error) {
 	var p Period

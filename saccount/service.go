@@ -62,7 +62,9 @@ type Config struct {
 	// without an expiry gets this one.
 	MaxKeyLife time.Duration
 	// CacheSize bounds the verified keys kept in memory. Zero is
-	// DefaultCacheSize; negative is none: each authentication reads the store.
+	// DefaultCacheSize; negative is none: each authentication reads the store,
+	// and what memory holds of accounts and organizations serves only as the
+	// decoded form of the revision that was just read.
 	// On a store that several processes share, what another process does to a
 	// key reaches those kept here within BlindAfter; with none kept, at once.
 	CacheSize int
@@ -175,12 +177,16 @@ func New(store Store, cfg Config) (*Service, error) {
 	}
 	ids = append(ids, noPepper)
 	cfg.Peppers, cfg.Secrets = nil, nil // the hasher and secret have them, and nothing prints those
+	above := cfg.CacheSize // accounts and organizations
+	if above < 0 {
+		above = DefaultCacheSize
+	}
 	s := &Service{
 		pepper: ids, secret: secret,
 		store: store, cfg: cfg, prefix: prefix, managePrefix: managePrefix, hasher: hasher, ledger: ledger,
 		log: log, base: time.Now(), now: cfg.Now, random: cfg.Rand,
-		keys: newKeyTable(cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](cfg.CacheSize),
-		sets: newCache[string, *quota.LimitSet](min(cfg.CacheSize, 1<<12)),
+		keys: newKeyTable(cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](above),
+		sets: newCache[string, *quota.LimitSet](min(above, 1<<12)),
 	}
 	if c, ok := below.(Clock); ok && s.now == nil {
 		s.now = c.Now

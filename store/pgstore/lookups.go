@@ -59,7 +59,7 @@ func (s *Store) lookup(ctx context.Context, text string, args []any) (saccount.L
 		n++
 		var r, a, g raw
 		into := append(r.into(), &r.at, &r.addr)
-		into = append(append(append(into, a.into()...), g.into()...), &l.Settings)
+		into = append(append(append(into, a.above()...), g.above()...), &l.Settings)
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}
@@ -68,10 +68,10 @@ func (s *Store) lookup(ctx context.Context, text string, args []any) (saccount.L
 			return errors.Join(err, saccount.ErrNotFound)
 		}
 		l.Record = *rec
-		if l.Account, err = a.record(); err != nil {
+		if l.Account, err = a.as(saccount.KindAccount, rec.Org, rec.Parent).record(); err != nil {
 			return err
 		}
-		l.Org, err = g.record()
+		l.Org, err = g.as(saccount.KindOrg, rec.Org, rec.Org).record()
 		return err
 	})
 	switch {

@@ -50,6 +50,23 @@ func (w *raw) into() []any {
 	return []any{&w.org, &w.kind, &w.id, &w.parent, &w.name, &w.disabled, &w.created, &w.deleted, &w.expires, &w.labels, &w.revision, &w.data}
 }
 
+// above is where to scan a record that stands above another, and nothing says
+// that it is there but its revision.
+func (w *raw) above() []any {
+	return []any{&w.name, &w.disabled, &w.created, &w.deleted, &w.labels, &w.revision, &w.data}
+}
+
+// as makes w what above found of the record with this id.
+func (w *raw) as(kind saccount.Kind, org, id string) *raw {
+	if w.revision.Valid {
+		w.org, w.id, w.kind = sql.NullString{String: org, Valid: true}, sql.NullString{String: id, Valid: true}, sql.NullInt64{Int64: int64(kind), Valid: true}
+		if kind == saccount.KindAccount {
+			w.parent.String = org
+		}
+	}
+	return w
+}
+
 // record is nil where there was none.
 func (w *raw) record() (*saccount.Record, error) {
 	if !w.id.Valid {

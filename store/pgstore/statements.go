@@ -38,6 +38,12 @@ const (
 // recordColumns are in the order of scanRecord.
 const recordColumns = `.org, R.kind, R.id, R.parent, R.name, R.disabled, R.created, R.deleted, R.expires, R.labels::text, R.revision, R.data`
 
+// aboveColumns are those of an account or organization above another record,
+// beside what is known of it by that one; in the order of raw.above.
+const aboveColumns = `R.name, R.disabled, R.created, R.deleted, R.labels::text, R.revision, R.data`
+
+func above(of string) string { return strings.ReplaceAll(aboveColumns, "R.", of+".") }
+
 func columns(of string) string { return of + strings.ReplaceAll(recordColumns, "R.", of+".") }
 
 // texts4 writes the statements for a schema, whose name needs no quoting but
@@ -128,7 +134,7 @@ ON CONFLICT (org, seq) DO UPDATE SET through = excluded.through, mark = excluded
 		change: in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
 		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
 UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = coalesce($4::bigint, changed) WHERE org = $1`),
-		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + columns("a") + `, ` + columns("g") + `, o.settings
+		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + above("a") + `, ` + above("g") + `, o.settings
 FROM $s.records r
 LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
 LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
