@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keypurse/keypurse/bench/internal/fixture"
@@ -133,6 +134,67 @@ func handSelect(pg *cluster, work string, shape fixture.Shape, callers int) harn
 			var used, most int64
 			return st[0].QueryRowContext(ctx, k).Scan(&used, &most)
 		})
+}
+
+// The rows that Authenticate has to know, as one lays them out without a library.
+const lookupSchema = `
+CREATE TABLE orgs (id bigint PRIMARY KEY, name text NOT NULL, disabled boolean NOT NULL, deleted bigint, settings bigint NOT NULL, data bytea NOT NULL);
+CREATE TABLE accounts (id bigint PRIMARY KEY, org bigint NOT NULL, name text NOT NULL, disabled boolean NOT NULL, deleted bigint, data bytea NOT NULL);
+CREATE TABLE keys (id bigint PRIMARY KEY, account bigint NOT NULL, name text NOT NULL, disabled boolean NOT NULL, expires bigint, deleted bigint, hash bytea NOT NULL, data bytea NOT NULL);
+CREATE TABLE uses (key bigint PRIMARY KEY, at bigint NOT NULL, addr text NOT NULL);`
+
+const lookupStatement = `SELECT k.name, k.disabled, k.expires, k.deleted, k.hash, k.data, u.at, a.id, a.name, a.disabled, a.deleted, a.data, o.id, o.name, o.disabled, o.deleted, o.settings, o.data
+FROM keys k JOIN accounts a ON a.id = k.account JOIN orgs o ON o.id = a.org LEFT JOIN uses u ON u.key = k.id WHERE k.id = $1`
+
+// handLookup is a bare prepared SELECT of the rows that Authenticate has to know:
+// the key's, with its hash and when it was used, the account's and the
+// organization's. They are read and nothing is done with them.
+func handLookup(pg *cluster, work string, shape fixture.Shape, callers int) harness.Case {
+	return harness.Case{Work: work, Who: whoSelectAll, Callers: callers,
+		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
+			b, err := newByHand(ctx, pg, cut(env, shape), callers)
+			if err != nil {
+				return nil, err
+			}
+			data := strings.Repeat("x", 200) // about what limits and the like take
+			texts := []string{lookupSchema,
+				fmt.Sprintf(`INSERT INTO orgs SELECT i, 'organization ' || i, false, NULL, 1, '%s' FROM generate_series(0, %d) i`, data, b.shape.Orgs-1),
+				fmt.Sprintf(`INSERT INTO uses SELECT i, 1, '' FROM generate_series(0, %d) i`, b.shape.Keys-1)}
+			var accounts, keys []string
+			for i := range b.shape.Accounts {
+				accounts = append(accounts, fmt.Sprintf("(%d, %d, 'account %d', false, NULL, '%s')", i, i%b.shape.Orgs, i, data))
+			}
+			for i := range b.shape.Keys {
+				a, _ := b.shape.Parents(i)
+				keys = append(keys, fmt.Sprintf("(%d, %d, 'key %d', false, NULL, NULL, sha256('%d'), '%s')", i, a, i, i, data))
+			}
+			texts = append(texts, `INSERT INTO accounts VALUES `+strings.Join(accounts, ","), `INSERT INTO keys VALUES `+strings.Join(keys, ","), `VACUUM ANALYZE`)
+			for _, text := range texts {
+				if _, err := b.db.ExecContext(ctx, text); err != nil {
+					return nil, errors.Join(err, b.stop())
+				}
+			}
+			st, err := b.db.PrepareContext(ctx, lookupStatement)
+			if err != nil {
+				return nil, errors.Join(err, b.stop())
+			}
+			return &harness.Running{
+				Op: func(w, i int) error {
+					var name [3]string
+					var id [2]int64
+					var disabled [3]bool
+					var expires, used sql.NullInt64
+					var deleted [3]sql.NullInt64
+					var settings int64
+					var hash []byte
+					var data [3][]byte
+					return st.QueryRowContext(ctx, fixture.Pick(w, i, b.shape.Keys)).Scan(&name[0], &disabled[0], &expires, &deleted[0], &hash, &data[0], &used,
+						&id[0], &name[1], &disabled[1], &deleted[1], &data[1], &id[1], &name[2], &disabled[2], &deleted[2], &settings, &data[2])
+				},
+				PIDs:  b.pids(),
+				Close: b.stop,
+			}, nil
+		}}
 }
 
 func onPG(pg *cluster, work, who string, shape fixture.Shape, callers int, texts []string, op func(ctx context.Context, b *byHand, st []*sql.Stmt, key int) error) harness.Case {

@@ -45,6 +45,11 @@ func ourLeases(pg *cluster, work string, shape fixture.Shape, callers, processes
 	return charging(pg, work, whoLeases, shape, callers, processes, true, nil)
 }
 
+// leasesOf is ourLeases in processes of one processor each.
+func leasesOf(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
+	return processesThat(pg, work, whoLeases, shape, callers, processes, job{Leases: true, Procs: 1}, nil)
+}
+
 // leaseWrites is how many transactions that write there are to a charge of
 // ourLeases.
 func leaseWrites(pg *cluster, work string, shape fixture.Shape, callers, processes int) harness.Case {
@@ -88,6 +93,10 @@ func steady(run *harness.Running, env harness.Env) {
 // charging is keypurse in processes; change makes something else of what they
 // measure.
 func charging(pg *cluster, work, who string, shape fixture.Shape, callers, processes int, leases bool, change func(*database, *harness.Running)) harness.Case {
+	return processesThat(pg, work, who, shape, callers, processes, job{Leases: leases}, change)
+}
+
+func processesThat(pg *cluster, work, who string, shape fixture.Shape, callers, processes int, j job, change func(*database, *harness.Running)) harness.Case {
 	return harness.Case{Work: work, Who: who, Callers: callers,
 		Setup: func(ctx context.Context, env harness.Env) (*harness.Running, error) {
 			s, d, err := onPostgres(ctx, pg, cut(env, shape), config())
@@ -97,14 +106,16 @@ func charging(pg *cluster, work, who string, shape fixture.Shape, callers, proce
 			if err := s.Close(); err != nil {
 				return nil, errors.Join(err, d.close())
 			}
-			run, err := inProcesses(ctx, processes, job{Kind: jobCharge, DSN: d.dsn, Callers: callers / processes, Tokens: s.tokens, Leases: leases}, d.pids(), d.close)
+			j := j
+			j.Kind, j.DSN, j.Callers, j.Tokens = jobCharge, d.dsn, callers/processes, s.tokens
+			run, err := inProcesses(ctx, processes, j, d.pids(), d.close)
 			if err != nil {
 				return nil, err
 			}
 			if change != nil {
 				change(d, run)
 			}
-			if leases {
+			if j.Leases {
 				steady(run, env)
 			}
 			return run, nil

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type job struct {
 	Row     int64    // jobRow
 	Tokens  []string // jobCharge
 	Leases  bool     // jobCharge
+	Procs   int      // GOMAXPROCS; 0 leaves it alone
 }
 
 // The kinds of a job.
@@ -49,6 +51,9 @@ func Process(ctx context.Context, in io.Reader, out io.Writer) (err error) {
 	var j job
 	if err := questions.Decode(&j); err != nil {
 		return err
+	}
+	if j.Procs > 0 {
+		runtime.GOMAXPROCS(j.Procs)
 	}
 	op, stop, err := j.start(ctx)
 	if err != nil {

@@ -30,7 +30,8 @@ const (
 	whoHand       = "BEGIN, 3 FOR UPDATE, 3 UPDATE, COMMIT"
 	whoSingle     = "best single statement, usage too"
 	whoRow        = "one row updated a charge"
-	whoSelect     = "bare prepared SELECT"
+	whoSelect     = "bare prepared SELECT of one row"
+	whoSelectAll  = "bare prepared SELECT of the same rows"
 	whoLeases     = "keypurse, leases"
 	whoWatched    = "keypurse, watched"
 	whoUnwatched  = "keypurse, without thresholds or Watch"
@@ -104,6 +105,12 @@ func workMemory(tree string, callers int) string {
 }
 
 func workDurable(callers int) string { return plural(callers, "caller") }
+
+// workOneProcessor is of processes that have a processor each, where there are
+// enough: what one more adds is seen only where one does not use all.
+func workOneProcessor(callers, processes int) string {
+	return workPostgres(treeBusy, callers, processes) + ", GOMAXPROCS=1"
+}
 
 func workPostgres(tree string, callers, processes int) string {
 	if processes > 1 {
@@ -249,9 +256,12 @@ func postgresCases(harness.Env) []harness.Case {
 		ourProcesses(pg, workPostgres(treeHot, 256, 4), hot, 256, 4),
 		ourLeases(pg, workPostgres(treeBusy, 32, 1), busy, 32, 1),
 		ourLeases(pg, workPostgres(treeBusy, 32, 4), busy, 32, 4),
+		leasesOf(pg, workOneProcessor(8, 1), busy, 8, 1),
+		leasesOf(pg, workOneProcessor(32, 4), busy, 32, 4),
 		leaseWrites(pg, workWrites, busy, 32, 4),
 		ourLeases(pg, hot32, hot, 32, 1),
 		handSelect(pg, workLookup, orgs64, 8),
+		handLookup(pg, workLookup, orgs64, 8),
 		ourLookup(pg, workLookup, orgs64, 8),
 	}
 }
