@@ -84,9 +84,9 @@ func FuzzBodies(f *testing.F) {
 	for _, s := range []string{
 		`{"name":"A"}`, `{"name":"A","limits":{"credits":{"max":"1","period":{"unit":"month","every":2,"anchor":"2026-01-31T00:00:00Z"}}}}`, `{"limits":null}`, `{"name":null}`,
 		`{"name":"A","name":"B"}`, `[{}]`, `"\ud800"`, `{"rate":{"per_second":1e400}}`, `{"labels":{"":""}}`, `{"overlap_seconds":99999999999999}`, `{"a":{"a":{"a":{}}}}`, `{"amount":"9223372036854.775807"}`,
-		`{"token":"x","amount":"0"}`, `{"expires":"9999-12-31T23:59:59Z"}`, `{"expires":"0001-01-01T00:00:00Z"}`, `{"max":"5","until":"2031-01-01T00:00:00+14:00"}`, "\xff", ``, ` `, `nul`,
+		`{"token":"x","amount":"0"}`, `{"expires":"9999-12-31T23:59:59Z"}`, `{"expires":"0001-01-01T00:00:00Z"}`, `{"max":"5","until":"2031-01-01T00:00:00+14:00"}`, `{"unused_days":9223372036854775807,"grace_days":-1}`, "\xff", ``, ` `, `nul`,
 	} {
-		for i := range uint8(12) {
+		for i := range uint8(13) {
 			f.Add(i, s)
 		}
 	}
@@ -99,7 +99,7 @@ func FuzzBodies(f *testing.F) {
 	routes := [][2]string{
 		{"POST", "orgs/acme/accounts"}, {"PATCH", "orgs/acme/accounts/" + key.Account}, {"POST", "orgs/acme/accounts/" + key.Account + "/keys"}, {"PATCH", "orgs/acme/keys/" + key.ID},
 		{"POST", "orgs/acme/members"}, {"PATCH", "orgs/acme"}, {"POST", "orgs"}, {"POST", "orgs/acme/keys/" + key.ID + "/rotate"}, {"PUT", "orgs/acme/accounts/" + key.Account + "/limits/x"},
-		{"POST", "orgs/acme/accounts/" + key.Account + "/limits/credits/raise"}, {"POST", "charge"}, {"POST", "orgs/acme/management-keys"},
+		{"POST", "orgs/acme/accounts/" + key.Account + "/limits/credits/raise"}, {"POST", "charge"}, {"POST", "orgs/acme/management-keys"}, {"PUT", "orgs/acme/key-policy"},
 	}
 	f.Fuzz(func(t *testing.T, i uint8, body string) {
 		route := routes[int(i)%len(routes)]
