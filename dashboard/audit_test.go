@@ -40,21 +40,29 @@ func (s *tampered) Audit(ctx context.Context, org string, after int64, limit int
 func tamperedKit(t *testing.T, n int) (*kit, *tampered) {
 	t.Helper()
 	st := &tampered{Store: memstore.New()}
-	svc, err := saccount.New(st, saccount.Config{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, svc.Close()) })
-	_, err = svc.CreateOrg(t.Context(), "setup", saccount.OrgSpec{ID: "acme", Name: "Acme"})
+	k := &kit{t: t}
+	svc := k.on(st)
+	_, err := svc.CreateOrg(t.Context(), "setup", saccount.OrgSpec{ID: "acme", Name: "Acme"})
 	require.NoError(t, err)
 	for i := range n {
 		_, err := svc.CreateMember(t.Context(), "setup", "acme", saccount.MemberSpec{ID: fmt.Sprint("m", i)})
 		require.NoError(t, err)
 	}
-	h, err := dashboard.New(svc, dashboard.Config{Authorize: authorize})
-	require.NoError(t, err)
-	return &kit{t: t, h: h}, st
+	return k, st
 }
 
-// spoil changes one entry.
+// on sets the kit on a store, with secrets.
+func (k *kit) on(st *tampered, secrets ...saccount.Secret) *saccount.Service {
+	k.t.Helper()
+	svc, err := saccount.New(st, saccount.Config{Secrets: secrets})
+	require.NoError(k.t, err)
+	k.t.Cleanup(func() { require.NoError(k.t, svc.Close()) })
+	k.h, err = dashboard.New(svc, dashboard.Config{Authorize: authorize})
+	require.NoError(k.t, err)
+	return svc
+}
+
+// change changes one entry.
 func (s *tampered) change(seq int64) {
 	s.spoil = func(es []saccount.Entry) []saccount.Entry {
 		for i := range es {

@@ -185,6 +185,7 @@ type verifyPage struct {
 	Last   int64 // entry of the log
 	Anchor saccount.Head
 	Limit  string
+	Plain  bool // what was chained before the service had secrets is taken
 }
 
 // Done is how many entries up to Head were looked at, or cut.
@@ -198,7 +199,7 @@ func (v *visit) verifyAudit() error {
 	if err != nil {
 		return err
 	}
-	p := verifyPage{Anchor: ask.Anchor, Limit: v.text("limit")}
+	p := verifyPage{Anchor: ask.Anchor, Limit: v.text("limit"), Plain: ask.Unkeyed}
 	if p.Verified, err = v.svc.Verify(v.ctx, v.org(), ask); err != nil {
 		return badQuery(err)
 	}

@@ -160,6 +160,22 @@ func TestVerifyPage(t *testing.T) {
 	}
 }
 
+// A service that began without secrets says of its first entries what they are.
+func TestVerifyPageOfPlainEntries(t *testing.T) {
+	k, st := tamperedKit(t, 14)
+	svc := k.on(st, saccount.Secret{ID: "a", Key: []byte("0123456789abcdef0123456789abcdef")})
+	_, err := svc.CreateMember(t.Context(), "setup", "acme", saccount.MemberSpec{ID: "keyed"})
+	require.NoError(t, err)
+	const at = "orgs/acme/audit/verify"
+	first := k.page(viewer, at).text()
+	assert.Contains(t, first, "unkeyed at entry 1")
+	assert.Contains(t, first, "Take the entries from before it had secrets")
+	step := k.page(viewer, at+"?unkeyed=true&limit=10").text()
+	assert.Contains(t, step, "entries up to 10 of 16")
+	assert.Contains(t, step, `name="unkeyed" value="true"`)
+	assert.Contains(t, k.page(viewer, at+"?unkeyed=true").text(), "15 of the entries looked at now are chained without a secret")
+}
+
 func TestKeyPolicyPage(t *testing.T) {
 	k := newKit(t)
 	const at = "orgs/acme/key-policy"
