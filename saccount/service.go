@@ -177,7 +177,7 @@ func New(store Store, cfg Config) (*Service, error) {
 	}
 	ids = append(ids, noPepper)
 	cfg.Peppers, cfg.Secrets = nil, nil // the hasher and secret have them, and nothing prints those
-	above := cfg.CacheSize // accounts and organizations
+	above := cfg.CacheSize              // accounts and organizations
 	if above < 0 {
 		above = DefaultCacheSize
 	}
