@@ -450,7 +450,35 @@ func (l *Ledger) Status(ctx context.Context, src Source, at time.Time) ([]LimitS
 	if err != nil {
 		return nil, fmt.Errorf("quota: status: %w", err)
 	}
-	f, err := l.store.Peek(ctx, chain.Org, lvs, Micros(at))
+	return l.peek(ctx, chain.Org, lvs, Micros(at))
+}
+
+// Statuses is the state of every limit of each of the Purses at instant at, in
+// one look at the store: of any subjects of one organization, in their order.
+// Errors: ErrInvalid for an instant outside the calendar, and the store's.
+func (l *Ledger) Statuses(ctx context.Context, org string, purses []*Purse, at time.Time) ([][]LimitStatus, error) {
+	lvs := make([]*Level, 0, len(purses))
+	for _, p := range purses {
+		lv, err := p.Level(Micros(at))
+		if err != nil {
+			return nil, fmt.Errorf("quota: status: %w", err)
+		}
+		lvs = append(lvs, lv)
+	}
+	all, err := l.peek(ctx, org, lvs, Micros(at))
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]LimitStatus, 0, len(purses))
+	for _, lv := range lvs {
+		n := len(lv.Limits)
+		out, all = append(out, all[:n:n]), all[n:]
+	}
+	return out, nil
+}
+
+func (l *Ledger) peek(ctx context.Context, org string, lvs []*Level, at int64) ([]LimitStatus, error) {
+	f, err := l.store.Peek(ctx, org, lvs, at)
 	if err != nil {
 		return nil, fmt.Errorf("quota: status: %w", err)
 	}

@@ -16,7 +16,8 @@ type Store interface {
 	// the store until Apply returns.
 	Apply(ctx context.Context, ops []*Op) error
 	// Peek is the state of every limit of the levels at instant at
-	// (microseconds of Unix time), in the order of the chain, as durable.
+	// (microseconds of Unix time), in their order, as durable. The levels may
+	// be of any subjects of the organization, and of many.
 	Peek(ctx context.Context, org string, levels []*Level, at int64) ([]Figure, error)
 	// Stranded lists the receipts of an organization's blocks that are stranded
 	// at instant at, by id, as durable: those whose time is over included that

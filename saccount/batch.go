@@ -28,6 +28,31 @@ func (q *ListQuery) Check() error {
 	return nil
 }
 
+// CheckLookups refuses a question to Store.Lookups that no store answers. The
+// error wraps ErrInvalid.
+func CheckLookups(kind Kind, n int) error {
+	if !kind.Valid() {
+		return fmt.Errorf("%w question: unknown kind %d", ErrInvalid, kind)
+	}
+	return checkMany(n)
+}
+
+// CheckCount refuses a question to Store.CountKeys that no store answers. The
+// error wraps ErrInvalid.
+func CheckCount(n, most int) error {
+	if most < 1 {
+		return fmt.Errorf("%w question: count at least 1 key", ErrInvalid)
+	}
+	return checkMany(n)
+}
+
+func checkMany(n int) error {
+	if n > MaxPage {
+		return fmt.Errorf("%w question: about %d at once; at most %d", ErrInvalid, n, MaxPage)
+	}
+	return nil
+}
+
 // Cursor is what After says to go on behind r: its id, or its name.
 func (q *ListQuery) Cursor(r *Record) string {
 	if q.ByName {

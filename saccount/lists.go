@@ -157,6 +157,25 @@ func (s *Service) ListKeys(ctx context.Context, org, account string, f Filter) (
 	return list(ctx, s, KindKey, org, account, f, (*node).key)
 }
 
+// MaxCounted is the most keys of an account that CountKeys counts.
+const MaxCounted = 1000
+
+// CountKeys counts the keys of up to MaxPage service accounts that are not
+// deleted, up to MaxCounted of each, and says when one of those was last used,
+// in one read: a KeyCount for each account, in their order, zero where it is
+// not there. Keys of a deleted account count where they were not deleted
+// before it. Errors: ErrInvalid where there are more accounts, and the store's.
+func (s *Service) CountKeys(ctx context.Context, org string, accounts []string) ([]KeyCount, error) {
+	if err := s.begin("count keys"); err != nil {
+		return nil, err
+	}
+	n, err := s.store.CountKeys(ctx, org, accounts, MaxCounted)
+	if err != nil {
+		return nil, fmt.Errorf("saccount: count keys: %w", err)
+	}
+	return n, nil
+}
+
 // Keys iterates over ListKeys. An error ends it.
 func (s *Service) Keys(ctx context.Context, org, account string, f Filter) iter.Seq2[Key, error] {
 	return all(f, func(f Filter) (Page[Key], error) { return s.ListKeys(ctx, org, account, f) })

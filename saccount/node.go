@@ -75,6 +75,11 @@ func (n *node) record() (Record, error) {
 
 func (n *node) subject() quota.Subject { return quota.NewSubject(n.Kind.String(), n.ID) }
 
+// purse is the limits of the record's own.
+func (n *node) purse(defaults []quota.Threshold) (*quota.Purse, error) {
+	return quota.NewPurse(n.subject(), n.Sequence, n.Limits, defaults)
+}
+
 func (n *node) limit(name string) *quota.Limit {
 	for i := range n.Limits {
 		if n.Limits[i].Name == name {

@@ -122,8 +122,8 @@ func (e *Spent) Outcome() string {
 
 // Stored tells of a call of the store.
 type Stored struct {
-	// Call is "apply", "peek", "usage", "fold", "write", "lookup", "list",
-	// "touch", "audit" or "purge"; of alerts "outbox", "dispatched", "dispatch",
+	// Call is "apply", "peek", "usage", "fold", "write", "lookup", "lookups",
+	// "count", "list", "touch", "audit" or "purge"; of alerts "outbox", "dispatched", "dispatch",
 	// "due", "claim", "settle", "deliveries" or "turn".
 	Call string
 	Ops  int // of an apply: how many callers' operations were in the batch
@@ -256,6 +256,20 @@ func (o observed) Lookup(ctx context.Context, org string, kind Kind, id string) 
 	l, err := o.Store.Lookup(ctx, org, kind, id)
 	o.done(ctx, "lookup", 0, began, err)
 	return l, err
+}
+
+func (o observed) Lookups(ctx context.Context, org string, kind Kind, ids []string) ([]Lineage, error) {
+	began := time.Now()
+	ls, err := o.Store.Lookups(ctx, org, kind, ids)
+	o.done(ctx, "lookups", 0, began, err)
+	return ls, err
+}
+
+func (o observed) CountKeys(ctx context.Context, org string, accounts []string, most int) ([]KeyCount, error) {
+	began := time.Now()
+	ks, err := o.Store.CountKeys(ctx, org, accounts, most)
+	o.done(ctx, "count", 0, began, err)
+	return ks, err
 }
 
 func (o observed) List(ctx context.Context, q ListQuery) ([]Record, bool, error) {

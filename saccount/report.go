@@ -2,7 +2,6 @@ package saccount
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -84,9 +83,9 @@ type RankedRecord struct {
 
 // Report sums up a period: of an organization, account, member or key. However
 // many accounts and keys there are and whatever the period, it takes a handful
-// of reads, one for each subject that it ranks, and, of an account, one for each
-// thousand of its keys. It is as of now: charges that settle later, and refunds,
-// change it. Errors: ErrNotFound, ErrInvalid, quota.ErrOverflow and the store's.
+// of reads and, of an account, one for each thousand of its keys. It is as of
+// now: charges that settle later, and refunds, change it. Errors: ErrNotFound,
+// ErrInvalid, quota.ErrOverflow and the store's.
 func (s *Service) Report(ctx context.Context, q ReportQuery) (*Report, error) {
 	if err := s.reads(ctx, "report"); err != nil {
 		return nil, err
@@ -147,7 +146,7 @@ func (s *Service) report(ctx context.Context, q ReportQuery) (*Report, error) {
 		r.Before = before[0].Counts
 	}
 	if !r.Deleted {
-		if r.Limits, err = s.limitReports(ctx, n, l.Settings, r.Days, now); err != nil {
+		if r.Limits, err = s.limitReports(ctx, n, r.Days, now); err != nil {
 			return nil, err
 		}
 	}
@@ -190,18 +189,19 @@ func (s *Service) reported(ctx context.Context, org string, kind Kind, id string
 }
 
 // limitReports says of a record's own limits how they stand and where they go.
-func (s *Service) limitReports(ctx context.Context, n *node, settings int64, days []usage.Point, now time.Time) ([]LimitReport, error) {
+func (s *Service) limitReports(ctx context.Context, n *node, days []usage.Point, now time.Time) ([]LimitReport, error) {
 	if len(n.Limits) == 0 {
 		return nil, nil
 	}
-	purse, err := quota.NewPurse(n.subject(), n.Sequence, n.Limits, s.cfg.Thresholds)
+	purse, err := n.purse(s.cfg.Thresholds)
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.ledger.Status(ctx, quota.Chain{Org: n.Org, Settings: settings, Caller: n.subject(), Purses: []*quota.Purse{purse}}, now)
+	all, err := s.ledger.Statuses(ctx, n.Org, []*quota.Purse{purse}, now)
 	if err != nil {
 		return nil, err
 	}
+	st := all[0]
 	paces, err := usage.Paces(ctx, s.store, n.Org, []quota.Subject{n.subject()}, now)
 	if err != nil {
 		return nil, err
@@ -248,17 +248,22 @@ func (s *Service) ranking(ctx context.Context, org string, kind Kind, account st
 		return nil, err
 	}
 	out := &Ranking{Subjects: rank.Subjects()}
-	for _, x := range rank.Top() {
-		r := RankedRecord{Ranked: x}
-		l, err := s.lookup(ctx, org, kind, x.Subject.ID())
-		switch {
-		case err == nil:
-			r.Name, r.Deleted = l.Record.Name, l.dead()
-			if kind == KindKey {
-				r.Account = l.Record.Parent
-			}
-		case !errors.Is(err, ErrNotFound): // usage without a record: it is named by its id
-			return nil, err
+	ranked := rank.Top()
+	ids := make([]string, len(ranked))
+	for i := range ranked {
+		ids[i] = ranked[i].Subject.ID()
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	ls, err := s.store.Lookups(ctx, org, kind, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, x := range ranked { // usage without a record is named by its id
+		r := RankedRecord{Ranked: x, Name: ls[i].Record.Name, Deleted: ls[i].dead()}
+		if kind == KindKey {
+			r.Account = ls[i].Record.Parent
 		}
 		out.Top = append(out.Top, r)
 	}

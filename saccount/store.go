@@ -33,8 +33,21 @@ type Store interface {
 	// one moment, in one read. org may be empty where Kind.FoundByID; a key of
 	// another organization than org is not found.
 	Lookup(ctx context.Context, org string, kind Kind, id string) (Lineage, error)
+	// Lookups is Lookup of up to MaxPage ids of one kind in one organization,
+	// as of one moment and in one read: a Lineage for each id, in their order,
+	// the zero Lineage where it is not there. What stands above may be shared
+	// between them. Errors: ErrInvalid where there are more ids, or no such kind.
+	Lookups(ctx context.Context, org string, kind Kind, ids []string) ([]Lineage, error)
+	// CountKeys counts the keys of up to MaxPage accounts of an organization
+	// that are not deleted, most of each at most, as of one moment and in one
+	// read: a KeyCount for each account, in their order, zero where it is not
+	// there. Errors: ErrInvalid where there are more accounts, or most is below 1.
+	CountKeys(ctx context.Context, org string, accounts []string, most int) ([]KeyCount, error)
 	// List reads a page of records that match, in the order asked for. more
-	// is false where nothing follows.
+	// is false where nothing follows. A store that keeps much does not go
+	// through it: pages by id and by name, deep ones too, those of the disabled
+	// or the deleted alone, and of accounts and an account's keys with a
+	// NamePrefix, are found by an index.
 	List(ctx context.Context, q ListQuery) (page []Record, more bool, err error)
 	// Touch notes when keys, of either kind, were last used; an older note never replaces a
 	// newer one. Keys that are not there are passed over. It changes no
@@ -76,6 +89,14 @@ type Touch struct {
 	Org string
 	Key string
 	Use Use
+}
+
+// KeyCount is what an account's keys come to.
+type KeyCount struct {
+	Keys int  // not deleted; at most as many as were asked to be counted
+	More bool // there are more
+	// LastUsed is when one of those counted was last used; zero: never.
+	LastUsed time.Time
 }
 
 // Purge says what is over. A zero time drops nothing of its kind.

@@ -99,12 +99,14 @@ func (c Config) check() (Config, error) {
 // Store is a store.Store in a bbolt file. Safe for concurrent use. It runs no
 // goroutine.
 type Store struct {
-	cfg  Config
-	log  *slog.Logger
-	db   *bbolt.DB
-	own  bool // the handle is ours to close
-	file *os.File
-	page int // bytes
+	cfg Config
+	log *slog.Logger
+	db  *bbolt.DB
+	// fewRows is fewRows, but in tests.
+	fewRows int
+	own     bool // the handle is ours to close
+	file    *os.File
+	page    int // bytes
 
 	// mu is held by whoever writes, from deciding until it is durable, and by
 	// whoever looks at counters in memory.

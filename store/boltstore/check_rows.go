@@ -109,6 +109,9 @@ func (c *checker) records(tx *snap) error {
 		if r.Deleted.IsZero() && r.Name != "" && kind.UniqueNames() && !c.says(tx, tabNames, nameKey(nil, kind, r.Org, r.Parent, r.Name), id) {
 			c.foundf("%s %q is not found by its name", kind, id)
 		}
+		if state := stateIn(r); state != 0 && !c.says(tx, tabStates, stateKey(nil, state, r), "") {
+			c.foundf("%s %q is not listed with those in its state", kind, id)
+		}
 		if kind.FoundByID() && !c.says(tx, tabKeys, []byte(id), r.Org) {
 			c.foundf("key %q is not found by its id", id)
 		}
@@ -126,15 +129,15 @@ func (c *checker) records(tx *snap) error {
 		return err
 	}
 	// The other way round: nothing is found that is not there.
-	count := func(t *table, of func(kind saccount.Kind) bool, living bool) error {
+	count := func(t *table, of func(r *saccount.Record) bool) error {
 		have, want := 0, 0
 		err := tabRecords.each(tx.Tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
 			kind, _, id, err := cutRecordKey(k)
-			if err != nil || !of(kind) {
-				return err == nil, err
+			if err != nil {
+				return false, err
 			}
 			r, err := parseRecord(kind, id, k, v)
-			if err == nil && (!living || r.Deleted.IsZero() && r.Name != "") {
+			if err == nil && of(r) {
 				want++
 			}
 			return true, err
@@ -147,17 +150,21 @@ func (c *checker) records(tx *snap) error {
 		}
 		return err
 	}
-	isKey := func(k saccount.Kind) bool { return k == saccount.KindKey }
-	if err := count(tabKeys, saccount.Kind.FoundByID, false); err != nil {
-		return err
+	for _, index := range []struct {
+		t  *table
+		of func(r *saccount.Record) bool
+	}{
+		{tabKeys, func(r *saccount.Record) bool { return r.Kind.FoundByID() }},
+		{tabRequests, func(r *saccount.Record) bool { return r.Kind == saccount.KindRequest }},
+		{tabChildren, func(r *saccount.Record) bool { return r.Kind == saccount.KindKey }},
+		{tabNames, func(r *saccount.Record) bool { return r.Kind.UniqueNames() && r.Deleted.IsZero() && r.Name != "" }},
+		{tabStates, func(r *saccount.Record) bool { return stateIn(r) != 0 }},
+	} {
+		if err := count(index.t, index.of); err != nil {
+			return err
+		}
 	}
-	if err := count(tabRequests, func(k saccount.Kind) bool { return k == saccount.KindRequest }, false); err != nil {
-		return err
-	}
-	if err := count(tabChildren, isKey, false); err != nil {
-		return err
-	}
-	return count(tabNames, saccount.Kind.UniqueNames, true)
+	return nil
 }
 
 // says reports whether a row is there and says what it should.

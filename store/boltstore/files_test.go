@@ -52,7 +52,7 @@ func TestOpenRefuses(t *testing.T) {
 		}, saccount.ErrInvalid, "something else"},
 		"newer": {edit(func(tx *bbolt.Tx) error {
 			return tabMeta.put(tx, metaFormat, binary.BigEndian.AppendUint16(append([]byte{}, magic...), formatVersion+1))
-		}), saccount.ErrVersion, "format 2"},
+		}), saccount.ErrVersion, "format 3"},
 		"no header":      {edit(func(tx *bbolt.Tx) error { return tabMeta.delete(tx, metaFormat) }), quota.ErrCorrupt, "header"},
 		"damaged header": {edit(func(tx *bbolt.Tx) error { return tx.Bucket(tabMeta.name).Put(metaFormat, []byte("keypurse")) }), quota.ErrCorrupt, "checksum"},
 	}
@@ -206,4 +206,48 @@ func TestConfig(t *testing.T) {
 	_, err = New(db, Config{})
 	require.ErrorIs(t, err, saccount.ErrInvalid, "a handle without syncs")
 	require.NoError(t, db.Close())
+}
+
+// A file from before there was an index of states gets it when it is opened.
+func TestOpenOfFormat1(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(path, Config{})
+	require.NoError(t, err)
+	plant(t, s, "acme", "k1", "k2", "k3", "k4")
+	change := func(s *Store, id string, do func(*saccount.Record)) {
+		l, err := s.Lookup(ctx, "acme", saccount.KindKey, id)
+		require.NoError(t, err)
+		do(&l.Record)
+		require.NoError(t, s.Write(ctx, saccount.Batch{Org: "acme", At: now, Changes: []saccount.Change{{Record: l.Record}}}))
+	}
+	change(s, "k2", func(r *saccount.Record) { r.Disabled = true })
+	change(s, "k3", func(r *saccount.Record) { r.Deleted, r.Disabled = now, true })
+	require.NoError(t, s.Close())
+	bolt(t, path, func(tx *bbolt.Tx) error {
+		require.NoError(t, tx.DeleteBucket(tabStates.name))
+		return tabMeta.put(tx, metaFormat, binary.BigEndian.AppendUint16(append([]byte{}, magic...), 1))
+	})
+	for range 2 {
+		s, err = Open(path, Config{})
+		require.NoError(t, err)
+		for _, off := range []bool{true, false} {
+			change(s, "k4", func(r *saccount.Record) { r.Disabled = off })
+		}
+		problems, err := s.Check(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, problems)
+		for st, want := range map[saccount.Status]string{saccount.StatusDisabled: "k2", saccount.StatusDeleted: "k3"} {
+			page, more, err := s.List(ctx, saccount.ListQuery{Kind: saccount.KindKey, Org: "acme", Statuses: []saccount.Status{st}, Limit: 10, Now: now})
+			require.NoError(t, err)
+			require.Len(t, page, 1)
+			assert.Equal(t, want, page[0].ID)
+			assert.False(t, more)
+		}
+		require.NoError(t, s.Close())
+	}
+	bolt(t, path, func(tx *bbolt.Tx) error { // so that no older version writes to it any more
+		v, err := tabMeta.unseal(metaFormat, tx.Bucket(tabMeta.name).Get(metaFormat))
+		assert.EqualValues(t, formatVersion, binary.BigEndian.Uint16(v[len(magic):]))
+		return err
+	})
 }

@@ -47,6 +47,40 @@ func recordKey(dst []byte, kind saccount.Kind, org, id string) []byte {
 	return append(recordPrefix(dst, kind, org), id...)
 }
 
+// The states whose records are found without the others. They are stored: they
+// never change.
+const (
+	stateDisabled byte = 1 + iota // and not deleted
+	stateDeleted
+)
+
+// stateOf is the state of a status; 0 where it is none.
+func stateOf(st saccount.Status) byte {
+	switch st {
+	case saccount.StatusDisabled:
+		return stateDisabled
+	case saccount.StatusDeleted:
+		return stateDeleted
+	}
+	return 0
+}
+
+// stateIn is the state that a record is in, if there is one.
+func stateIn(r *saccount.Record) byte {
+	if r == nil {
+		return 0
+	}
+	return stateOf(r.Status(r.Created)) // neither depends on the time
+}
+
+func statePrefix(dst []byte, state byte, kind saccount.Kind, org string) []byte {
+	return recordPrefix(append(dst, state), kind, org)
+}
+
+func stateKey(dst []byte, state byte, r *saccount.Record) []byte {
+	return append(statePrefix(dst, state, r.Kind, r.Org), r.ID...)
+}
+
 // requestKey orders requests by their end.
 func requestKey(dst []byte, r *saccount.Record) []byte {
 	var ends int64

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 	"github.com/keypurse/keypurse/saccount"
 )
 
-// formatVersion is what this package writes and reads.
-const formatVersion = 1
+// formatVersion is what this package writes; it reads those before it too.
+// Format 2 has tabStates.
+const formatVersion = 2
 
 var (
 	metaFormat = []byte("format")
@@ -228,12 +230,39 @@ func layout(tx *bbolt.Tx) error {
 			return err
 		}
 	}
+	return putFormat(tx)
+}
+
+func putFormat(tx *bbolt.Tx) error {
 	return tabMeta.put(tx, metaFormat, binary.BigEndian.AppendUint16(append([]byte{}, magic...), formatVersion))
+}
+
+// putStates writes the index of states that a file of format 1 lacks: once, as
+// long as it takes to read every record.
+func putStates(tx *bbolt.Tx) error {
+	err := tabRecords.each(tx, []byte{0}, nil, func(k, v []byte) (bool, error) {
+		kind, _, id, err := cutRecordKey(k)
+		if err != nil {
+			return false, tabRecords.damaged(k)
+		}
+		r, err := parseRecord(kind, id, k, v)
+		if err != nil {
+			return false, err
+		}
+		if state := stateIn(r); state != 0 {
+			err = tabStates.put(tx, stateKey(nil, state, r), nil)
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	return putFormat(tx)
 }
 
 // load makes the Store of an open file and reads its journal.
 func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
-	s := &Store{cfg: cfg, log: cfg.Logger, db: db, page: db.Info().PageSize, books: map[string]*book{}, foldAt: map[string][]byte{}}
+	s := &Store{cfg: cfg, log: cfg.Logger, db: db, page: db.Info().PageSize, books: map[string]*book{}, foldAt: map[string][]byte{}, fewRows: fewRows}
 	if s.file, err = os.Open(db.Path()); err != nil {
 		return nil, err
 	}
@@ -265,6 +294,9 @@ func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
 				if _, err := tx.CreateBucketIfNotExists(t.name); err != nil {
 					return err
 				}
+			}
+			if slices.Contains(lacking, tabStates) {
+				return putStates(tx)
 			}
 			return nil
 		})

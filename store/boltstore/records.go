@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -273,6 +274,17 @@ func putRecord(tx *bbolt.Tx, r, old *saccount.Record) error {
 			return err
 		}
 	}
+	was, is := stateIn(old), stateIn(r)
+	if was != is && was != 0 {
+		if err := tabStates.delete(tx, stateKey(nil, was, old)); err != nil {
+			return err
+		}
+	}
+	if was != is && is != 0 {
+		if err := tabStates.put(tx, stateKey(nil, is, r), nil); err != nil {
+			return err
+		}
+	}
 	if r.Kind == saccount.KindRequest {
 		if old != nil {
 			if err := tabRequests.delete(tx, requestKey(nil, old)); err != nil {
@@ -319,6 +331,33 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 		return saccount.Lineage{}, fmt.Errorf("boltstore: lookup: %s %q: %w", kind, id, err)
 	}
 	return l, nil
+}
+
+// Lookups implements saccount.Store, in one read transaction.
+func (s *Store) Lookups(ctx context.Context, org string, kind saccount.Kind, ids []string) (out []saccount.Lineage, err error) {
+	if err := s.open(ctx, "lookups"); err != nil {
+		return nil, err
+	}
+	if err := saccount.CheckLookups(kind, len(ids)); err != nil {
+		return nil, fmt.Errorf("boltstore: lookups: %w", err)
+	}
+	err = s.view(func(tx *snap) error {
+		out = make([]saccount.Lineage, len(ids))
+		for i, id := range ids {
+			l, err := s.lineage(tx, org, kind, id)
+			switch {
+			case err == nil:
+				out[i] = l
+			case !errors.Is(err, saccount.ErrNotFound):
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: lookups: %w", err)
+	}
+	return out, nil
 }
 
 func (s *Store) lineage(tx *snap, org string, kind saccount.Kind, id string) (l saccount.Lineage, err error) {

@@ -15,7 +15,11 @@ import (
 )
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return openNew(t, small) })
+	storetest.Run(t, func(t *testing.T) store.Store {
+		s := openNew(t, small)
+		s.fewRows = 20 // so that lists go both ways
+		return s
+	})
 	storetest.RunPersistent(t, func(t *testing.T, dir string) store.Store {
 		return openAt(t, filepath.Join(dir, "store.db"), Config{NoSyncForTests: true})
 	})

@@ -28,6 +28,7 @@ var (
 	tabKeys     = &table{[]byte("keypurse/keys"), 'k', "key's organization"}
 	tabChildren = &table{[]byte("keypurse/children"), 'c', "account's key"}
 	tabNames    = &table{[]byte("keypurse/names"), 'n', "name"}
+	tabStates   = &table{[]byte("keypurse/states"), 'S', "state of a record"}
 	tabSettings = &table{[]byte("keypurse/settings"), 's', "settings number"}
 	tabUses     = &table{[]byte("keypurse/uses"), 'u', "key's last use"}
 	tabAudit    = &table{[]byte("keypurse/audit"), 'a', "audit entry"}
@@ -44,11 +45,11 @@ var (
 	tabSent     = &table{[]byte("keypurse/deliveries"), 'd', "delivery"}
 	tabDue      = &table{[]byte("keypurse/due"), 'D', "delivery that is due"}
 	tabTurns    = &table{[]byte("keypurse/turns"), 't', "turn"}
-	tables      = []*table{tabMeta, tabRecords, tabKeys, tabChildren, tabNames, tabSettings, tabUses, tabAudit,
+	tables      = []*table{tabMeta, tabRecords, tabKeys, tabChildren, tabNames, tabStates, tabSettings, tabUses, tabAudit,
 		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox, tabRequests,
 		tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
 	// later are those that a file of an older version may lack.
-	later = []*table{tabRequests, tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
+	later = []*table{tabStates, tabRequests, tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
 )
 
 // sumLen is the length of the two checksums behind a value: of the key alone, by

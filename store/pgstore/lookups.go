@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -16,6 +17,7 @@ const (
 	byKeyID    = `r.kind = 4 AND r.id = $1`
 	byManageID = `r.kind = 5 AND r.id = $1`
 	byPlace    = `r.org = $1 AND r.kind = $2 AND r.id = $3`
+	byPlaces   = `r.org = $1 AND r.kind = $2 AND r.id = ANY($3::text[])`
 )
 
 // Lookup implements saccount.Store, in one round trip.
@@ -39,24 +41,68 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	case kind == saccount.KindManagementKey:
 		text, args = s.sql.lookup+byManageID, []any{id}
 	}
-	err = s.persist(ctx, "lookup", func() error {
-		got, err := s.lookup(ctx, text, args)
-		if err == nil {
-			l = got
-		}
+	var got []saccount.Lineage
+	err = s.persist(ctx, "lookup", func() (err error) {
+		got, err = s.lookup(ctx, text, args)
 		return err
 	})
+	if err == nil && len(got) == 0 {
+		err = saccount.ErrNotFound
+	}
 	if err != nil {
 		return saccount.Lineage{}, fmt.Errorf("pgstore: lookup: %s %q: %w", kind, id, err)
 	}
-	return l, nil
+	return got[0], nil
 }
 
-func (s *Store) lookup(ctx context.Context, text string, args []any) (saccount.Lineage, error) {
-	var l saccount.Lineage
-	n := 0
-	err := s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
-		n++
+// Lookups implements saccount.Store, in one round trip.
+func (s *Store) Lookups(ctx context.Context, org string, kind saccount.Kind, ids []string) ([]saccount.Lineage, error) {
+	ctx, end, err := s.enter(ctx, "lookups")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := saccount.CheckLookups(kind, len(ids)); err != nil {
+		return nil, fmt.Errorf("pgstore: lookups: %w", err)
+	}
+	out, asked := make([]saccount.Lineage, len(ids)), sendable(ids)
+	if checkText("organization", org) != nil || len(asked.b) == 0 {
+		return out, nil
+	}
+	var got []saccount.Lineage
+	err = s.read(ctx, "lookups", func() (err error) {
+		got, err = s.lookup(ctx, s.sql.lookup+byPlaces, []any{org, int64(kind), asked.String()})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: lookups: %w", err)
+	}
+	at := make(map[string]*saccount.Lineage, len(got))
+	for i := range got {
+		at[got[i].Record.ID] = &got[i]
+	}
+	for i, id := range ids {
+		if l := at[id]; l != nil {
+			out[i] = *l
+		}
+	}
+	return out, nil
+}
+
+// sendable are the ids that a record can have.
+func sendable(ids []string) (out texts) {
+	for _, id := range ids {
+		if checkText("id", id) == nil {
+			out.add(id)
+		}
+	}
+	return out
+}
+
+// lookup reads the records that a text finds.
+func (s *Store) lookup(ctx context.Context, text string, args []any) (out []saccount.Lineage, err error) {
+	err = s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+		var l saccount.Lineage
 		var r, a, g raw
 		into := append(r.into(), &r.at, &r.addr)
 		into = append(append(append(into, a.above()...), g.above()...), &l.Settings)
@@ -65,22 +111,55 @@ func (s *Store) lookup(ctx context.Context, text string, args []any) (saccount.L
 		}
 		rec, err := r.record()
 		if err != nil || rec == nil {
-			return errors.Join(err, saccount.ErrNotFound)
+			return err
 		}
 		l.Record = *rec
 		if l.Account, err = a.as(saccount.KindAccount, rec.Org, rec.Parent).record(); err != nil {
 			return err
 		}
 		l.Org, err = g.as(saccount.KindOrg, rec.Org, rec.Org).record()
+		out = append(out, l)
 		return err
 	})
-	switch {
-	case err != nil:
-		return saccount.Lineage{}, err
-	case n == 0:
-		return l, saccount.ErrNotFound
+	if err != nil {
+		return nil, err
 	}
-	return l, nil
+	return out, nil
+}
+
+// CountKeys implements saccount.Store, in one round trip.
+func (s *Store) CountKeys(ctx context.Context, org string, accounts []string, most int) ([]saccount.KeyCount, error) {
+	ctx, end, err := s.enter(ctx, "count keys")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := saccount.CheckCount(len(accounts), most); err != nil {
+		return nil, fmt.Errorf("pgstore: count keys: %w", err)
+	}
+	out, asked := make([]saccount.KeyCount, len(accounts)), sendable(accounts)
+	if checkText("organization", org) != nil || len(asked.b) == 0 {
+		return out, nil
+	}
+	counts := map[string]saccount.KeyCount{}
+	err = s.read(ctx, "count keys", func() error {
+		return s.each(ctx, s.db.DB, nil, s.sql.countKeys, []any{org, asked.String(), most}, func(rows *sql.Rows) error {
+			var account string
+			var c saccount.KeyCount
+			var used sql.NullInt64
+			err := rows.Scan(&account, &c.Keys, &c.More, &used)
+			c.LastUsed = instant(used)
+			counts[account] = c
+			return err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pgstore: count keys: %w", err)
+	}
+	for i, a := range accounts {
+		out[i] = counts[a]
+	}
+	return out, nil
 }
 
 // List implements saccount.Store. The server finds what it can by an index, and
@@ -148,17 +227,18 @@ func (s *Store) chunk(ctx context.Context, q *saccount.ListQuery, after string) 
 	order := "r.id"
 	if q.ByName {
 		order = "r.name"
-		b.WriteString(" AND r.deleted IS NULL AND r.kind IN (2, 4)")
-		if after == "" {
-			b.WriteString(" AND r.name <> ''")
-		}
-	} else if !deletedToo(q) {
 		b.WriteString(" AND r.deleted IS NULL")
 	}
+	if q.ByName || q.NamePrefix != "" && q.Kind.UniqueNames() { // what the index of names is for
+		b.WriteString(" AND r.name <> '' AND r.kind IN (2, 4)")
+	}
+	b.WriteString(" AND " + statusText(q.Statuses, func() string { return arg(q.Now.UnixMicro()) }))
 	b.WriteString(" AND " + order + " > " + arg(after))
 	if q.NamePrefix != "" {
-		p := arg(q.NamePrefix)
-		b.WriteString(" AND r.name >= " + p + " AND starts_with(r.name, " + p + ")")
+		b.WriteString(" AND r.name >= " + arg(q.NamePrefix))
+		if end, ok := behind(q.NamePrefix); ok {
+			b.WriteString(" AND r.name < " + arg(end))
+		}
 	}
 	if len(q.Labels) > 0 {
 		text, err := json.Marshal(q.Labels)
@@ -194,13 +274,45 @@ func (s *Store) chunk(ctx context.Context, q *saccount.ListQuery, after string) 
 	return out, last, nil
 }
 
-func deletedToo(q *saccount.ListQuery) bool {
-	for _, st := range q.Statuses {
-		if st == saccount.StatusDeleted {
-			return true
+// statusText is a condition for the statuses that are asked for, each as the
+// index for it says it.
+func statusText(statuses []saccount.Status, now func() string) string {
+	if len(statuses) == 0 {
+		return "r.deleted IS NULL"
+	}
+	var any []string
+	for _, st := range statuses {
+		switch st {
+		case saccount.StatusActive:
+			any = append(any, "r.deleted IS NULL AND NOT r.disabled AND (r.expires IS NULL OR r.expires > "+now()+")")
+		case saccount.StatusDisabled:
+			any = append(any, "r.deleted IS NULL AND r.disabled")
+		case saccount.StatusExpired:
+			any = append(any, "r.deleted IS NULL AND NOT r.disabled AND r.expires <= "+now())
+		case saccount.StatusDeleted:
+			any = append(any, "r.deleted IS NOT NULL")
 		}
 	}
-	return false
+	if len(any) == 0 {
+		return "false"
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
+}
+
+// behind is the least text that is greater than every text with the prefix,
+// byte by byte; ok is false where there is none.
+func behind(prefix string) (end string, ok bool) {
+	rs := []rune(prefix)
+	for i := len(rs) - 1; i >= 0; i-- {
+		switch rs[i]++; {
+		case rs[i] == 0xd800: // no text has surrogates
+			rs[i] = 0xe000
+		case rs[i] > utf8.MaxRune:
+			continue
+		}
+		return string(rs[:i+1]), true
+	}
+	return "", false
 }
 
 // eachUnprepared is each for texts that are many.

@@ -12,7 +12,7 @@ type statements struct {
 	outbox                                    string
 	records, names, keyIDs                    string
 	putRecords, putAudit, change, wrote       string
-	lookup, audit, touch                      string
+	lookup, audit, touch, countKeys           string
 	ends, entryAt, dropAudit, putCut          string
 	usage, foldable, dropBuckets              string
 	usageFolded, subjects                     string
@@ -141,6 +141,11 @@ LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id =
 LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id
 JOIN $s.orgs o ON o.org = r.org
 WHERE `),
+		countKeys: in(`SELECT q.account, least(count(r.id), $3::bigint), count(r.id) > $3::bigint, max(u.at) FILTER (WHERE r.nth <= $3::bigint)
+FROM (SELECT DISTINCT unnest($2::text[]) COLLATE "C") AS q(account)
+JOIN LATERAL (SELECT r.id, row_number() OVER (ORDER BY r.id) AS nth FROM $s.records r
+	WHERE r.org = $1 AND r.parent = q.account AND r.kind = 4 AND r.deleted IS NULL ORDER BY r.id LIMIT $3::bigint + 1) AS r ON true
+LEFT JOIN $s.uses u ON u.key = r.id GROUP BY q.account`),
 		audit: in(`SELECT seq, at, data, mark FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
 		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)

@@ -48,6 +48,14 @@ func (k *kit) calls(o *quota.Op) map[string]func(context.Context) error {
 			_, err := k.Lookup(ctx, acme, saccount.KindKey, "k1")
 			return err
 		},
+		"Lookups": func(ctx context.Context) error {
+			_, err := k.Lookups(ctx, acme, saccount.KindKey, []string{"k1"})
+			return err
+		},
+		"CountKeys": func(ctx context.Context) error {
+			_, err := k.CountKeys(ctx, acme, []string{"a1"}, 10)
+			return err
+		},
 		"List": func(ctx context.Context) error {
 			_, _, err := k.List(ctx, saccount.ListQuery{Kind: saccount.KindKey, Org: acme, Limit: 10})
 			return err

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -13,6 +14,8 @@ func lookups() []guarantee {
 		{"a key is found without its organization, and not in another", "an id of another organization is an unknown id", lookupForeign},
 		{"the deleted are found", "history and refusals need tombstones", lookupDeleted},
 		{"a lineage is of one moment", "a key judged with an account of another moment lets a revoked caller in", lookupMoment},
+		{"many are looked up at once, each as it would be alone", "a page of a list is a handful of reads", lookupMany},
+		{"keys are counted account by account, up to a bound", "a list of accounts says how many keys they have without reading them", countKeys},
 	}
 }
 
@@ -83,7 +86,19 @@ func lookupMoment(k *kit) {
 	k.tree()
 	base, stop := k.number(), make(chan struct{})
 	var wg sync.WaitGroup
-	for range 4 {
+	alone := func() (saccount.Lineage, error) { return k.Lookup(background(), "", saccount.KindKey, "k1") }
+	among := func() (l saccount.Lineage, err error) {
+		ls, err := k.Lookups(background(), acme, saccount.KindKey, []string{"k2", "k1"})
+		if err == nil {
+			l = ls[1]
+		}
+		return l, err
+	}
+	for i := range 4 {
+		look := alone
+		if i%2 == 0 {
+			look = among
+		}
 		wg.Go(func() {
 			for {
 				select {
@@ -91,7 +106,7 @@ func lookupMoment(k *kit) {
 					return
 				default:
 				}
-				l, err := k.Lookup(background(), "", saccount.KindKey, "k1")
+				l, err := look()
 				if err != nil {
 					k.failf("look up: %v", err)
 					return
@@ -112,4 +127,97 @@ func lookupMoment(k *kit) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+func lookupMany(k *kit) {
+	k.tree()
+	gone := k.get(saccount.KindKey, "k2")
+	gone.Deleted = at(noon)
+	k.put(gone)
+	k.refresh()
+	k.must(k.Touch(background(), []saccount.Touch{{Org: acme, Key: "k3", Use: saccount.Use{At: at(noon), Addr: "192.0.2.1"}}}), "touch")
+	ids := append([]string{"k3", "nobody", "k1", "x1", "k2", "k1", ""}, oddNames()...)
+	got, err := k.Lookups(background(), acme, saccount.KindKey, ids)
+	k.must(err, "look up many")
+	if len(got) != len(ids) {
+		k.fatalf("%d answers to %d ids", len(got), len(ids))
+	}
+	for i, id := range ids {
+		want, err := k.Lookup(background(), acme, saccount.KindKey, id)
+		if errors.Is(err, saccount.ErrNotFound) {
+			want, err = saccount.Lineage{}, nil
+		}
+		k.must(err, "look up "+id)
+		same(k, fmt.Sprintf("key %q among others", id), got[i], want)
+	}
+	if got[0].Record.ID != "k3" || got[0].Account.ID != "a2" || got[4].Record.Deleted.IsZero() {
+		k.failf("keys k3 and k2 came as %+v and %+v", got[0], got[4])
+	}
+	for kind, id := range map[saccount.Kind]string{saccount.KindAccount: "a2", saccount.KindMember: "ann", saccount.KindOrg: acme} {
+		want, err := k.Lookup(background(), acme, kind, id)
+		k.must(err, "look up "+id)
+		got, err := k.Lookups(background(), acme, kind, []string{id, "other", "a9"})
+		k.must(err, "look up many")
+		same(k, kind.String()+" among others", got, []saccount.Lineage{want, {}, {}})
+	}
+	got, err = k.Lookups(background(), acme, saccount.KindKey, nil)
+	k.must(err, "look up none")
+	same(k, "answers to no id", len(got), 0)
+	got, err = k.Lookups(background(), "nobody", saccount.KindKey, []string{"k1"})
+	k.must(err, "look up keys of nobody")
+	same(k, "keys of nobody", got, []saccount.Lineage{{}})
+	_, err = k.Lookups(background(), acme, saccount.KindKey, make([]string, saccount.MaxPage))
+	k.must(err, "look up as many as there may be")
+	_, err = k.Lookups(background(), acme, saccount.KindKey, make([]string, saccount.MaxPage+1))
+	k.is(err, saccount.ErrInvalid, "look up more than a page")
+	_, err = k.Lookups(background(), acme, 99, []string{"k1"})
+	k.is(err, saccount.ErrInvalid, "look up records of no kind")
+}
+
+func countKeys(k *kit) {
+	k.tree()
+	k.put(record(saccount.KindAccount, "a3", acme, "Empty"))
+	for i := range 20 {
+		r := record(saccount.KindKey, fmt.Sprintf("c%02d", i), "a2", fmt.Sprintf("Counted %d", i))
+		r.Disabled = i%3 == 0
+		r.Expires = at(noon - 1)
+		k.put(r)
+	}
+	for _, id := range []string{"c07", "k2"} {
+		r := k.get(saccount.KindKey, id)
+		r.Deleted = at(noon)
+		k.put(r)
+	}
+	k.must(k.Touch(background(), []saccount.Touch{
+		{Org: acme, Key: "c03", Use: saccount.Use{At: at(noon)}}, {Org: acme, Key: "c05", Use: saccount.Use{At: at(noon + second), Addr: "192.0.2.1"}},
+		{Org: acme, Key: "c07", Use: saccount.Use{At: at(noon + minute)}}, {Org: acme, Key: "k2", Use: saccount.Use{At: at(noon)}},
+	}), "touch")
+	accounts := append([]string{"a2", "nobody", "a1", "a3", "a2", ""}, oddNames()...)
+	for _, most := range []int{1, 4, 19, 20, 21, 1000} {
+		got, err := k.CountKeys(background(), acme, accounts, most)
+		k.must(err, "count keys")
+		if len(got) != len(accounts) {
+			k.fatalf("%d answers about %d accounts", len(got), len(accounts))
+		}
+		want := saccount.KeyCount{Keys: min(most, 20), More: most < 20}
+		switch { // c07 is not counted, the others in the order of their ids
+		case most >= 6:
+			want.LastUsed = at(noon + second)
+		case most >= 4:
+			want.LastUsed = at(noon)
+		}
+		same(k, fmt.Sprintf("keys of a2, at most %d", most), got[0], want)
+		same(k, "keys of a2 again", got[4], want)
+		same(k, "keys of a1", got[2], saccount.KeyCount{Keys: 1})
+		for _, i := range []int{1, 3, 5, 6} {
+			same(k, fmt.Sprintf("keys of %q", accounts[i]), got[i], saccount.KeyCount{})
+		}
+	}
+	got, err := k.CountKeys(background(), "other", []string{"a1", "a2"}, 10)
+	k.must(err, "count keys")
+	same(k, "keys of another organization", got, []saccount.KeyCount{{Keys: 1}, {}})
+	_, err = k.CountKeys(background(), acme, make([]string, saccount.MaxPage+1), 1)
+	k.is(err, saccount.ErrInvalid, "count the keys of more than a page")
+	_, err = k.CountKeys(background(), acme, accounts, 0)
+	k.is(err, saccount.ErrInvalid, "count no keys")
 }

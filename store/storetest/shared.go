@@ -88,6 +88,14 @@ func (p *pair) Lookup(ctx context.Context, org string, kind saccount.Kind, id st
 	return p.next().Lookup(ctx, org, kind, id)
 }
 
+func (p *pair) Lookups(ctx context.Context, org string, kind saccount.Kind, ids []string) ([]saccount.Lineage, error) {
+	return p.next().Lookups(ctx, org, kind, ids)
+}
+
+func (p *pair) CountKeys(ctx context.Context, org string, accounts []string, most int) ([]saccount.KeyCount, error) {
+	return p.next().CountKeys(ctx, org, accounts, most)
+}
+
 func (p *pair) List(ctx context.Context, q saccount.ListQuery) ([]saccount.Record, bool, error) {
 	return p.next().List(ctx, q)
 }
