@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"cmp"
-	"errors"
 	"net/url"
 	"slices"
 	"time"
@@ -66,38 +65,21 @@ func (v *visit) account() error {
 	if p.Limits, err = v.limitCards(saccount.KindAccount, a.ID, a.Limits, p.Status); err != nil {
 		return err
 	}
-	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: v.withDeleted(saccount.StatusDeleted)})
-	if err != nil && !errors.Is(err, saccount.ErrNotFound) {
+	keys, err := v.keyRows(a, &p)
+	if err != nil {
 		return err
-	}
-	p.MoreKeys = keys.Next != ""
-	for _, k := range keys.Items {
-		if k.Status == saccount.StatusDeleted && p.Status != saccount.StatusDeleted {
-			continue
-		}
-		row := keyRow{Key: k}
-		if len(k.Limits) > 0 && k.Status != saccount.StatusDeleted && p.Status != saccount.StatusDeleted {
-			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindKey, k.ID)
-			if err != nil && !errors.Is(err, saccount.ErrNotFound) {
-				return err
-			}
-			for _, s := range st {
-				row.Limits = append(row.Limits, limitBar(s))
-			}
-		}
-		p.Keys = append(p.Keys, row)
 	}
 	sp, m, err := v.choose(&p.Spans, &p.Measures)
 	if err != nil {
 		return err
 	}
-	whole, parts, err := v.byKey(quota.NewSubject(quota.KindAccount, a.ID), keys.Items, sp, m)
+	whole, parts, err := v.byKey(quota.NewSubject(quota.KindAccount, a.ID), keys, sp, m)
 	if err != nil {
 		return err
 	}
 	limit, name := v.lineOf(a.Limits, sp)
 	rest := ""
-	if len(keys.Items) > len(parts) || p.MoreKeys {
+	if len(keys) > len(parts) || p.MoreKeys {
 		rest = "other keys"
 	}
 	p.Chart = drawChart("Use of "+a.Name, m, sp.layout, whole, parts, rest, limit, name)
@@ -111,6 +93,45 @@ func (v *visit) account() error {
 		return err
 	}
 	return v.render("account", a.Name, p)
+}
+
+// keyRows puts an account's keys on its page: of a deleted account all that it
+// had, of a living one those that live. all are these and, where they are not
+// too many, the deleted ones, which its chart shows too.
+func (v *visit) keyRows(a saccount.Account, p *accountPage) (all []saccount.Key, err error) {
+	list := func(statuses []saccount.Status) (saccount.Page[saccount.Key], error) {
+		return v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: statuses})
+	}
+	keys, err := list(everyStatus)
+	if err == nil && keys.Next != "" && !v.past {
+		keys, err = list(nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.MoreKeys = keys.Next != ""
+	var limited []string
+	var at []int // of each, among the rows
+	for _, k := range keys.Items {
+		if k.Status == saccount.StatusDeleted && !v.past {
+			continue
+		}
+		if len(k.Limits) > 0 && !v.past {
+			limited, at = append(limited, k.ID), append(at, len(p.Keys))
+		}
+		p.Keys = append(p.Keys, keyRow{Key: k})
+	}
+	if len(limited) == 0 {
+		return keys.Items, nil
+	}
+	limits, err := v.meters(saccount.KindKey, limited)
+	if err != nil {
+		return nil, err
+	}
+	for i := range limits {
+		p.Keys[at[i]].Limits = limits[i]
+	}
+	return keys.Items, nil
 }
 
 // limitCards reads the state of a record's limits.
@@ -215,7 +236,7 @@ func (v *visit) accountCSV() error {
 	if err != nil {
 		return err
 	}
-	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: saccount.MaxPage, Statuses: v.withDeleted(saccount.StatusDeleted)})
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: saccount.MaxPage, Statuses: everyStatus})
 	if err != nil {
 		return err
 	}

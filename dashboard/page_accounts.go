@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	pageRows = 25  // of a list on a page
-	keyCount = 100 // keys of an account that its row counts: above it says so
+	pageRows  = 25  // of a list on a page
+	keysNamed = 100 // keys of an account that its deletion names
 )
 
 // start is the mount path itself: the visitor's organization, or, for the
@@ -128,40 +128,30 @@ func (v *visit) accountFilter() (f saccount.Filter, err error) {
 	return f, err
 }
 
-// accountRows reads what a row shows beside the record: a bounded number of
-// reads for each account of a page, and one for all their usage.
+// accountRows reads what a row shows beside the record: the same few reads for
+// a page as for a row.
 func (v *visit) accountRows(list []saccount.Account) ([]accountRow, error) {
 	rows := make([]accountRow, len(list))
-	subjects := make([]quota.Subject, len(list))
-	for i, a := range list {
-		r := accountRow{Account: a, Status: statusOf(a.Disabled, a.Deleted)}
-		subjects[i] = quota.NewSubject(quota.KindAccount, a.ID)
-		if r.Status != saccount.StatusDeleted {
-			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindAccount, a.ID)
-			if err != nil && !errors.Is(err, saccount.ErrNotFound) { // deleted meanwhile
-				return nil, err
-			}
-			for _, s := range st {
-				r.Limits = append(r.Limits, limitBar(s))
-			}
-		}
-		keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keyCount, Statuses: v.withDeleted(r.Status)})
-		if err != nil && !errors.Is(err, saccount.ErrNotFound) {
-			return nil, err
-		}
-		r.Keys = strconv.Itoa(len(keys.Items))
-		if keys.Next != "" {
-			r.Keys += "+"
-		}
-		for _, k := range keys.Items {
-			if k.LastUsed.At.After(r.LastUsed) {
-				r.LastUsed = k.LastUsed.At
-			}
-		}
-		rows[i] = r
-	}
 	if len(list) == 0 {
 		return rows, nil
+	}
+	subjects, ids := make([]quota.Subject, len(list)), make([]string, len(list))
+	for i, a := range list {
+		subjects[i], ids[i] = subjectOf(saccount.KindAccount, a.ID), a.ID
+	}
+	limits, err := v.meters(saccount.KindAccount, ids)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := v.svc.CountKeys(v.ctx, v.org(), ids)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range list {
+		rows[i] = accountRow{Account: a, Status: statusOf(a.Disabled, a.Deleted), Keys: strconv.Itoa(keys[i].Keys), LastUsed: keys[i].LastUsed, Limits: limits[i]}
+		if keys[i].More {
+			rows[i].Keys = "more than " + rows[i].Keys
+		}
 	}
 	now := v.cfg.Now().In(v.zone())
 	series, err := v.svc.Usage(v.ctx, usage.Query{
@@ -176,14 +166,23 @@ func (v *visit) accountRows(list []saccount.Account) ([]accountRow, error) {
 	return rows, nil
 }
 
-// withDeleted are the statuses of what belongs to a record: of a deleted one
-// its history, of a living one what lives.
-func (v *visit) withDeleted(s saccount.Status) []saccount.Status {
-	if s != saccount.StatusDeleted {
-		return nil
+// meters are the limits of records of a kind as bars, in the order of their ids.
+func (v *visit) meters(kind saccount.Kind, ids []string) ([][]meter, error) {
+	all, err := v.svc.Statuses(v.ctx, v.org(), kind, ids)
+	if err != nil {
+		return nil, err
 	}
-	return []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusExpired, saccount.StatusDeleted}
+	out := make([][]meter, len(all))
+	for i := range all {
+		for _, s := range all[i] {
+			out[i] = append(out[i], limitBar(s))
+		}
+	}
+	return out, nil
 }
+
+// everyStatus asks for the deleted too.
+var everyStatus = []saccount.Status{saccount.StatusActive, saccount.StatusDisabled, saccount.StatusExpired, saccount.StatusDeleted}
 
 // accountsCSV is the list as a file, all pages of it, streamed.
 func (v *visit) accountsCSV() error {
@@ -201,11 +200,16 @@ func (v *visit) accountsCSV() error {
 	out.UseCRLF = true
 	_ = out.Write([]string{"id", "name", "description", "status", "created", "created_by", "limit", "max", "used", "held", "overage", "remaining", "resets_at"})
 	for {
-		for _, a := range next.Items {
-			st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindAccount, a.ID)
-			if err != nil && !errors.Is(err, saccount.ErrNotFound) {
-				panic(http.ErrAbortHandler) // the file must not look whole
-			}
+		ids := make([]string, len(next.Items))
+		for i := range ids {
+			ids[i] = next.Items[i].ID
+		}
+		all, err := v.svc.Statuses(v.ctx, v.org(), saccount.KindAccount, ids)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the file must not look whole
+		}
+		for i, a := range next.Items {
+			st := all[i]
 			row := []string{
 				usage.SafeCell(a.ID), usage.SafeCell(a.Name), usage.SafeCell(a.Description), string(statusOf(a.Disabled, a.Deleted)),
 				a.Created.UTC().Format(time.RFC3339), usage.SafeCell(string(a.CreatedBy)),
@@ -348,8 +352,8 @@ type deleteForm struct {
 	Form     *form
 	What     string
 	Name     string
-	Keys     []saccount.Key
-	More     bool // there are more keys
+	Keys     []saccount.Key // the first of them
+	Count    saccount.KeyCount
 	LastUsed time.Time
 	Back     string // the path of the page that it is deleted from
 	Disabled bool
@@ -363,15 +367,16 @@ func (v *visit) deleteAccountPage(f *form) error {
 	if err != nil {
 		return err
 	}
-	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keyCount})
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysNamed})
 	if err != nil {
 		return err
 	}
-	d := deleteForm{Form: f, What: "service account", Name: a.Name, Keys: keys.Items, More: keys.Next != "", Back: v.orgPath("accounts", a.ID), Disabled: a.Disabled}
-	for _, k := range keys.Items {
-		if k.LastUsed.At.After(d.LastUsed) {
-			d.LastUsed = k.LastUsed.At
-		}
+	n, err := v.svc.CountKeys(v.ctx, v.org(), []string{a.ID})
+	if err != nil {
+		return err
+	}
+	d := deleteForm{
+		Form: f, What: "service account", Name: a.Name, Keys: keys.Items, Count: n[0], LastUsed: n[0].LastUsed, Back: v.orgPath("accounts", a.ID), Disabled: a.Disabled,
 	}
 	return v.render("delete", "Delete "+a.Name, d)
 }

@@ -96,18 +96,13 @@ var needWords = []needWord{
 const needLooks = 5
 
 type needsPage struct {
-	Rows    []needRow
+	Rows    []saccount.NeedyKey
 	Choices []link
 	More    url.Values // the query of the page after
 	First   bool
 	All     bool // no need is chosen
 	Account *saccount.Account
 	Policy  saccount.KeyPolicy
-}
-
-type needRow struct {
-	saccount.NeedyKey
-	Account string // its name
 }
 
 func (v *visit) needs() error {
@@ -157,7 +152,7 @@ func (v *visit) needs() error {
 
 // needRows looks for keys that need a hand, through so many thousand keys at
 // most while none is found.
-func (v *visit) needRows(f saccount.NeedFilter, looks int) (rows []needRow, next string, err error) {
+func (v *visit) needRows(f saccount.NeedFilter, looks int) (rows []saccount.NeedyKey, next string, err error) {
 	var p saccount.Page[saccount.NeedyKey]
 	for range looks {
 		if p, err = v.svc.KeysInNeed(v.ctx, v.org(), f); err != nil {
@@ -167,16 +162,5 @@ func (v *visit) needRows(f saccount.NeedFilter, looks int) (rows []needRow, next
 			break
 		}
 	}
-	names := map[string]string{}
-	for _, k := range p.Items {
-		if _, ok := names[k.Key.Account]; !ok {
-			a, err := v.svc.GetAccount(v.ctx, v.org(), k.Key.Account, saccount.WithDeleted)
-			if err != nil {
-				return nil, "", err
-			}
-			names[a.ID] = a.Name
-		}
-		rows = append(rows, needRow{k, names[k.Key.Account]})
-	}
-	return rows, p.Next, nil
+	return p.Items, p.Next, nil
 }

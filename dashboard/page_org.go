@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -96,16 +95,17 @@ func (v *visit) members() error {
 	if err != nil {
 		return err
 	}
+	ids := make([]string, len(list.Items))
+	for i := range ids {
+		ids[i] = list.Items[i].ID
+	}
+	limits, err := v.meters(saccount.KindMember, ids)
+	if err != nil {
+		return err
+	}
 	rows := make([]memberRow, len(list.Items))
 	for i, m := range list.Items {
-		rows[i] = memberRow{Member: m, Status: statusOf(m.Disabled, m.Deleted)}
-		st, err := v.svc.StatusOf(v.ctx, v.org(), saccount.KindMember, m.ID)
-		if err != nil && !errors.Is(err, saccount.ErrNotFound) {
-			return err
-		}
-		for _, s := range st {
-			rows[i].Limits = append(rows[i].Limits, limitBar(s))
-		}
+		rows[i] = memberRow{m, statusOf(m.Disabled, m.Deleted), limits[i]}
 	}
 	return v.render("members", "Members", struct {
 		Rows []memberRow

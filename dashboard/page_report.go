@@ -229,7 +229,7 @@ type overviewCare struct {
 	Goes      []saccount.LimitReport // the organization's limits, with projections
 	Top       []rankRow
 	Large     bool // too many accounts to rank on each visit
-	Needs     []needRow
+	Needs     []saccount.NeedyKey
 	MoreNeeds bool // there are more keys to look through
 	Events    []auditRow
 }

@@ -2,7 +2,6 @@ package saccount
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -38,9 +37,10 @@ const neverUsedAfter = 7 * policyDay
 
 // NeedyKey is a key that needs a hand.
 type NeedyKey struct {
-	Key    Key      `json:"key"`
-	Needs  []Need   `json:"needs"`
-	Advice []string `json:"advice"` // what to do about each, for a person
+	Key     Key      `json:"key"`
+	Account string   `json:"account_name"` // the name of the key's account
+	Needs   []Need   `json:"needs"`
+	Advice  []string `json:"advice"` // what to do about each, for a person
 }
 
 // NeedFilter narrows KeysInNeed. The zero NeedFilter is every need of every key
@@ -56,9 +56,9 @@ type NeedFilter struct {
 // creation, each with all of its needs that the filter asks for. Deleted keys,
 // those of deleted accounts, and those that were disabled by hand are not among
 // them; one that was reported as leaked is. A call reads up to 1,000 keys, and
-// once each account that it must know: a page may hold fewer than Limit, or
-// none, and Next says whether there is more. Errors: ErrInvalid, ErrNotFound,
-// and the store's.
+// the accounts that it must know, those of a hundred keys at once: a page may
+// hold fewer than Limit, or none, and Next says whether there is more. Errors:
+// ErrInvalid, ErrNotFound, and the store's.
 func (s *Service) KeysInNeed(ctx context.Context, org string, f NeedFilter) (p Page[NeedyKey], err error) {
 	if err := s.begin("keys in need"); err != nil {
 		return p, err
@@ -107,6 +107,7 @@ func (s *Service) keysInNeed(ctx context.Context, org string, f NeedFilter) (p P
 	}
 	p.Items = []NeedyKey{}
 	for i := range recs {
+		r.ahead = recs[i+1:]
 		k, err := r.read(ctx, recs[i])
 		if err != nil {
 			return p, err
@@ -154,26 +155,40 @@ type needReader struct {
 	now      time.Time
 	asked    []Need
 	accounts map[string]*node // nil: deleted
+	ahead    []Record         // the keys to come
 }
 
-// account reads an account once; nil where it does not live.
+// accountsAhead is of how many of the keys to come the accounts are read along
+// with one that must be known.
+const accountsAhead = 100
+
+// account reads an account once, and with it those of the keys to come; nil
+// where it does not live.
 func (r *needReader) account(ctx context.Context, id string) (*node, error) {
-	a, ok := r.accounts[id]
-	if ok {
+	if a, ok := r.accounts[id]; ok {
 		return a, nil
 	}
-	l, err := r.s.living(ctx, r.org.ID, KindAccount, id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-	case err != nil:
+	ids := []string{id}
+	r.accounts[id] = nil
+	for _, k := range r.ahead[:min(accountsAhead, len(r.ahead))] {
+		if _, ok := r.accounts[k.Parent]; !ok {
+			ids = append(ids, k.Parent)
+			r.accounts[k.Parent] = nil
+		}
+	}
+	ls, err := r.s.store.Lookups(ctx, r.org.ID, KindAccount, ids)
+	if err != nil {
 		return nil, err
-	default:
-		if a, err = readNode(l.Record); err != nil {
+	}
+	for i := range ls {
+		if ls[i].Record.ID == "" || ls[i].dead() {
+			continue
+		}
+		if r.accounts[ids[i]], err = readNode(ls[i].Record); err != nil {
 			return nil, err
 		}
 	}
-	r.accounts[id] = a
-	return a, nil
+	return r.accounts[id], nil
 }
 
 // read gives a key with its needs; nil where it has none.
@@ -201,10 +216,11 @@ func (r *needReader) read(ctx context.Context, rec Record) (*NeedyKey, error) {
 	if len(out.Needs) == 0 {
 		return nil, nil
 	}
-	if a, err := r.account(ctx, n.Parent); a == nil || err != nil {
+	a, err := r.account(ctx, n.Parent)
+	if a == nil || err != nil {
 		return nil, err // with its account it is deleted
 	}
-	out.Key = n.key(r.now)
+	out.Key, out.Account = n.key(r.now), a.Name
 	return out, nil
 }
 

@@ -1,0 +1,86 @@
+package dashboard_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/keypurse/keypurse/dashboard"
+	"github.com/keypurse/keypurse/quota"
+	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/saccount/saccounttest"
+)
+
+// A page costs the store as many calls with all its rows as with one.
+func TestPagesReadInBounds(t *testing.T) {
+	var calls atomic.Int64
+	k := kitOf(t, saccounttest.New(t, saccount.Config{Observer: saccount.Observer{
+		Stored: func(context.Context, saccount.Stored) { calls.Add(1) },
+	}}), dashboard.Config{})
+	limit := saccount.Limits{"": saccount.NewLimit(1000*quota.Credit, quota.Period{Unit: quota.Month})}
+	var first saccount.Account
+	made := 0
+	grow := func(to int) {
+		for ; made < to; made++ {
+			a, err := k.Service.CreateAccount(t.Context(), "user:alice", "acme", saccount.AccountSpec{Name: fmt.Sprint("Worker ", made), Limits: limit})
+			require.NoError(t, err)
+			if made == 0 {
+				first = a
+			}
+			_, err = k.Service.CreateMember(t.Context(), "user:alice", "acme", saccount.MemberSpec{ID: fmt.Sprint("m", made), Limits: limit})
+			require.NoError(t, err)
+			for _, id := range []string{a.ID, first.ID} {
+				_, _, err := k.Service.CreateKey(t.Context(), "user:alice", "acme", id, saccount.KeySpec{Name: fmt.Sprint("Backend ", id, made), Limits: limit})
+				if id != first.ID || made > 0 {
+					require.NoError(t, err)
+				}
+			}
+		}
+	}
+	pages := []string{
+		"orgs/acme", "orgs/acme/accounts", "orgs/acme/accounts?sort=name", "orgs/acme/accounts?q=Work", "orgs/acme/accounts?status=disabled",
+		"orgs/acme/accounts.csv", "orgs/acme/members", "orgs/acme/accounts/FIRST", "orgs/acme/accounts/FIRST/delete",
+	}
+	read := func() (out []int64) {
+		for _, p := range pages {
+			calls.Store(0)
+			k.page(manager, strings.Replace(p, "FIRST", first.ID, 1)).text()
+			out = append(out, calls.Load())
+		}
+		return out
+	}
+	grow(1)
+	one := read()
+	grow(40)
+	many := read()
+	assert.Equal(t, one, many, "calls of the store for %v", pages)
+	for i, n := range many {
+		assert.Positive(t, n, pages[i])
+		assert.LessOrEqual(t, n, int64(16), pages[i])
+	}
+}
+
+// The keys that live are on an account's page however many were deleted before.
+func TestAccountWithManyDeletedKeys(t *testing.T) {
+	k := newKit(t)
+	_, key := k.Issue(saccounttest.Spec{})
+	for i := range 250 {
+		_, gone, err := k.Service.CreateKey(t.Context(), "user:alice", "acme", key.Account, saccount.KeySpec{Name: fmt.Sprint("Gone ", i)})
+		require.NoError(t, err)
+		require.NoError(t, k.Service.DeleteKey(t.Context(), "user:alice", "acme", gone.ID))
+	}
+	_, last, err := k.Service.CreateKey(t.Context(), "user:alice", "acme", key.Account, saccount.KeySpec{Name: "The last one"})
+	require.NoError(t, err)
+	page := k.page(viewer, "orgs/acme/accounts/"+key.Account).text()
+	assert.Contains(t, page, last.ID)
+	assert.Contains(t, page, key.ID)
+	assert.NotContains(t, page, "Gone")
+	assert.NotContains(t, page, "more keys than are shown")
+	assert.Contains(t, k.page(viewer, "orgs/acme/accounts").text(), `<td data-label="Keys">2</td>`)
+	assert.Contains(t, k.page(manager, "orgs/acme/accounts/"+key.Account+"/delete").text(), "2 keys go with it")
+}
