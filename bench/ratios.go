@@ -17,11 +17,13 @@ type metric struct {
 }
 
 var (
-	nanos  = metric{"time", harness.Round.Nanos}
-	perSec = metric{"calls/s", func(r harness.Round) float64 { return r.Rate }}
-	p99    = metric{"p99", func(r harness.Round) float64 { return r.P99 }}
-	allocs = metric{"allocations", func(r harness.Round) float64 { return r.Allocs }}
-	value  = metric{"value", func(r harness.Round) float64 { return r.Value }}
+	nanos     = metric{"time", harness.Round.Nanos}
+	perSec    = metric{"calls/s", func(r harness.Round) float64 { return r.Rate }}
+	p99       = metric{"p99", func(r harness.Round) float64 { return r.P99 }}
+	p99ms     = metric{"p99", func(r harness.Round) float64 { return r.P99 / 1e6 }}
+	allocs    = metric{"allocations", func(r harness.Round) float64 { return r.Allocs }}
+	megabytes = metric{"megabytes", func(r harness.Round) float64 { return r.Bytes / 1e6 }}
+	value     = metric{"value", func(r harness.Round) float64 { return r.Value }}
 )
 
 // figure is a metric of one case, less the same metric of another where Above
@@ -242,6 +244,13 @@ func lines() []line {
 			Ratios:  watchingRatios(),
 		},
 		{
+			Section: secDashboard,
+			Path:    "the dashboard of one organization with 100,000 accounts and 1,000,000 keys, on bbolt and Postgres: overview, lists, search, an account, the API's lists",
+			Must:    "99 of 100 under 100 ms, 32 MB allocated at most",
+			Aim:     "under 25 ms, 4 MB",
+			Ratios:  dashboardRatios(),
+		},
+		{
 			Section: secLarge,
 			Path:    "Postgres: 1,000,000 keys, 100,000 accounts, a year of buckets for 1,000 of them",
 			Must:    "authenticate, charge and usage queries within 3x of an empty database; bloat after 10 minutes of load stated",
@@ -334,6 +343,19 @@ func watchingRatios() (rs []ratio) {
 			Under: of(perSec, secWatching, p.work(), whoUnwatched),
 			Must:  atLeast(0.95), Aim: atLeast(0.98),
 		})
+	}
+	return rs
+}
+
+func dashboardRatios() (rs []ratio) {
+	for _, p := range boards {
+		for _, ask := range dashboardAsks {
+			of := func(m metric) []figure { return of(m, secDashboard, ask, whoKeypurse+", "+p.name) }
+			rs = append(rs,
+				ratio{What: "ms, p99", At: p.name + ": " + ask, Over: of(p99ms), Must: atMost(100), Aim: atMost(25)},
+				ratio{What: "MB allocated", At: p.name + ": " + ask, Over: of(megabytes), Must: atMost(32), Aim: atMost(4)},
+			)
+		}
 	}
 	return rs
 }

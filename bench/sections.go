@@ -51,6 +51,7 @@ const (
 	secPostgres     = "postgres"
 	secRedis        = "redis"
 	secWatching     = "watching"
+	secDashboard    = "dashboard"
 	secLarge        = "large"
 	secGrowth       = "growth"
 )
@@ -172,6 +173,7 @@ func Sections() []harness.Section {
 		{Name: secPostgres, Cases: postgresCases},
 		{Name: secRedis, Full: true, Cases: redisCases},
 		{Name: secWatching, Cases: watchingCases},
+		{Name: secDashboard, Full: true, Cases: dashboardCases},
 		{Name: secLarge, Full: true, Cases: largeCases},
 		{Name: secGrowth, Cases: growthCases},
 	}
@@ -280,6 +282,17 @@ func watchingCases(harness.Env) (cs []harness.Case) {
 	for _, p := range watchedStores {
 		for _, watched := range []bool{false, true} {
 			cs = append(cs, ourWatched(pg, p, busy, watched))
+		}
+	}
+	return cs
+}
+
+func dashboardCases(env harness.Env) (cs []harness.Case) {
+	pg := newCluster()
+	for _, p := range boards {
+		b := newBoard(env, pg, p)
+		for _, ask := range dashboardAsks {
+			cs = append(cs, looked(ask, p, b))
 		}
 	}
 	return cs
