@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keypurse/keypurse/quota"
@@ -31,17 +32,24 @@ type keyRow struct {
 	Limits []meter
 }
 
-type accountPage struct {
-	Account  saccount.Account
-	Status   saccount.Status
+// figures is what the pages of whoever has limits say alike: how they stand, and
+// what was used.
+type figures struct {
 	Limits   []limitCard
-	Keys     []keyRow
-	MoreKeys bool
+	Where    string // the path of the form that adds a limit
 	Chart    *chart
 	Spans    []link
 	Measures []link
-	Refused  usage.Counts
-	Where    string // the path of the form that adds a limit
+	Used     usage.Counts
+	Period   string // the span that the chart shows
+}
+
+type accountPage struct {
+	figures
+	Account  saccount.Account
+	Status   saccount.Status
+	Keys     []keyRow
+	MoreKeys bool
 	CSV      string
 	Trail    *trail
 }
@@ -61,38 +69,49 @@ func (v *visit) account() error {
 		return err
 	}
 	v.past = !a.Deleted.IsZero()
-	p := accountPage{Account: a, Status: statusOf(a.Disabled, a.Deleted), Where: "limits/account/" + url.PathEscape(a.ID)}
-	if p.Limits, err = v.limitCards(saccount.KindAccount, a.ID, a.Limits, p.Status); err != nil {
-		return err
-	}
+	o := ofAccount(a)
+	p := accountPage{Account: a, Status: o.status}
 	keys, err := v.keyRows(a, &p)
 	if err != nil {
 		return err
 	}
-	sp, m, err := v.choose(&p.Spans, &p.Measures)
-	if err != nil {
+	if p.figures, err = v.figures(o, keys, p.MoreKeys); err != nil {
 		return err
 	}
-	whole, parts, err := v.byKey(quota.NewSubject(quota.KindAccount, a.ID), keys, sp, m)
-	if err != nil {
-		return err
-	}
-	limit, name := v.lineOf(a.Limits, sp)
-	rest := ""
-	if len(keys) > len(parts) || p.MoreKeys {
-		rest = "other keys"
-	}
-	p.Chart = drawChart("Use of "+a.Name, m, sp.layout, whole, parts, rest, limit, name)
-	p.Refused = whole.Total
-	p.CSV = "usage.csv?" + url.Values{"period": {sp.Name}}.Encode()
+	p.CSV = "usage.csv?" + url.Values{"period": {p.Period}}.Encode()
 	subjects := []quota.Subject{subjectOf(saccount.KindAccount, a.ID)}
-	for _, k := range keys.Items {
+	for _, k := range keys {
 		subjects = append(subjects, subjectOf(saccount.KindKey, k.ID))
 	}
 	if p.Trail, err = v.trail(subjects...); err != nil {
 		return err
 	}
 	return v.render("account", a.Name, p)
+}
+
+// figures reads how somebody's limits stand, and what was used: of an account by
+// keys, which more than these may have done.
+func (v *visit) figures(o limited, keys []saccount.Key, more bool) (a figures, err error) {
+	a.Where = strings.TrimSuffix(o.path(""), "/")
+	if a.Limits, err = v.limitCards(o); err != nil {
+		return a, err
+	}
+	sp, m, err := v.choose(&a.Spans, &a.Measures)
+	if err != nil {
+		return a, err
+	}
+	whole, parts, err := v.byKey(subjectOf(o.kind, o.id), keys, sp, m)
+	if err != nil {
+		return a, err
+	}
+	rest := ""
+	if len(keys) > len(parts) || more {
+		rest = "other keys"
+	}
+	limit, name := v.lineOf(o.limits, sp)
+	a.Chart = drawChart("Use of "+o.name, m, sp.layout, whole, parts, rest, limit, name)
+	a.Used, a.Period = whole.Total, sp.Name
+	return a, nil
 }
 
 // keyRows puts an account's keys on its page: of a deleted account all that it
@@ -134,20 +153,19 @@ func (v *visit) keyRows(a saccount.Account, p *accountPage) (all []saccount.Key,
 	return keys.Items, nil
 }
 
-// limitCards reads the state of a record's limits.
-func (v *visit) limitCards(kind saccount.Kind, id string, limits []quota.Limit, status saccount.Status) ([]limitCard, error) {
-	if len(limits) == 0 || status == saccount.StatusDeleted {
+// limitCards reads the state of somebody's limits.
+func (v *visit) limitCards(o limited) ([]limitCard, error) {
+	if len(o.limits) == 0 || o.status == saccount.StatusDeleted {
 		return nil, nil
 	}
-	st, err := v.svc.StatusOf(v.ctx, v.org(), kind, id)
+	st, err := v.svc.StatusOf(v.ctx, v.org(), o.kind, o.id)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]limitCard, 0, len(st))
 	for _, s := range st {
-		c := limitCard{meter: limitBar(s), Where: "limits/" + kind.String() + "/" + url.PathEscape(id) + "/" + url.PathEscape(s.Limit)}
-		if i := slices.IndexFunc(limits, func(l quota.Limit) bool { return l.Name == s.Limit }); i >= 0 {
-			l := limits[i]
+		c := limitCard{meter: limitBar(s), Where: o.path(s.Limit)}
+		if l := findLimit(o.limits, s.Limit); l != nil {
 			c.Period, c.TopUps, c.Set = periodText(l.Period), l.TopUps, l.Max
 			if l.Raise != nil && l.Raise.Until.After(v.cfg.Now()) {
 				c.Raise = l.Raise
@@ -193,10 +211,10 @@ func (v *visit) query(sp chartSpan, subjects ...quota.Subject) usage.Query {
 	}
 }
 
-// byKey reads what an account used in a span, and how much of it each of the
-// keys did that used most.
-func (v *visit) byKey(account quota.Subject, keys []saccount.Key, sp chartSpan, m measure) (whole usage.Series, parts []stack, err error) {
-	subjects := []quota.Subject{account}
+// byKey reads what somebody used in a span, and how much of it each of the keys
+// did that used most.
+func (v *visit) byKey(whose quota.Subject, keys []saccount.Key, sp chartSpan, m measure) (whole usage.Series, parts []stack, err error) {
+	subjects := []quota.Subject{whose}
 	for _, k := range keys {
 		subjects = append(subjects, quota.NewSubject(quota.KindKey, k.ID))
 	}

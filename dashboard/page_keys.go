@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -145,14 +144,10 @@ func (v *visit) gone(a saccount.Account) error {
 
 // keyPage is the page of one key.
 type keyPage struct {
-	Key      saccount.Key
-	Account  saccount.Account
-	Limits   []limitCard
-	Chart    *chart
-	Spans    []link
-	Measures []link
-	Where    string
-	Trail    *trail
+	figures
+	Key     saccount.Key
+	Account saccount.Account
+	Trail   *trail
 }
 
 func (v *visit) key() error {
@@ -161,25 +156,14 @@ func (v *visit) key() error {
 	if err != nil {
 		return err
 	}
-	v.past = !k.Deleted.IsZero() || !a.Deleted.IsZero()
-	p := keyPage{Key: k, Account: a, Where: "limits/key/" + url.PathEscape(k.ID)}
-	status := k.Status
-	if !a.Deleted.IsZero() {
-		status = saccount.StatusDeleted
+	o := ofKey(k)
+	if v.past = !k.Deleted.IsZero() || !a.Deleted.IsZero(); v.past {
+		o.status = saccount.StatusDeleted
 	}
-	if p.Limits, err = v.limitCards(saccount.KindKey, k.ID, k.Limits, status); err != nil {
+	p := keyPage{Key: k, Account: a}
+	if p.figures, err = v.figures(o, nil, false); err != nil {
 		return err
 	}
-	sp, m, err := v.choose(&p.Spans, &p.Measures)
-	if err != nil {
-		return err
-	}
-	series, err := v.svc.Usage(v.ctx, v.query(sp, subjectOf(saccount.KindKey, k.ID)))
-	if err != nil {
-		return err
-	}
-	limit, name := v.lineOf(k.Limits, sp)
-	p.Chart = drawChart("Use of "+k.Name, m, sp.layout, series[0], nil, "", limit, name)
 	if p.Trail, err = v.trail(subjectOf(saccount.KindKey, k.ID)); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -25,7 +26,7 @@ type limitForm struct {
 	Suggest  *suggested
 }
 
-// limited is whose limit it is.
+// limited is whose limits they are, whatever it is.
 type limited struct {
 	kind     saccount.Kind
 	id, name string
@@ -33,6 +34,27 @@ type limited struct {
 	revision int64
 	status   saccount.Status
 	back     []string // the path of its page
+}
+
+func ofOrg(o *saccount.Org) limited {
+	return limited{saccount.KindOrg, o.ID, o.Name, o.Limits, o.Revision, statusOf(o.Disabled, o.Deleted), []string{"settings"}}
+}
+
+func ofAccount(a saccount.Account) limited {
+	return limited{saccount.KindAccount, a.ID, a.Name, a.Limits, a.Revision, statusOf(a.Disabled, a.Deleted), []string{"accounts", a.ID}}
+}
+
+func ofMember(m saccount.Member) limited {
+	return limited{saccount.KindMember, m.ID, cmp.Or(m.Name, m.ID), m.Limits, m.Revision, statusOf(m.Disabled, m.Deleted), []string{"members", m.ID}}
+}
+
+func ofKey(k saccount.Key) limited {
+	return limited{saccount.KindKey, k.ID, k.Name, k.Limits, k.Revision, k.Status, []string{"keys", k.ID}}
+}
+
+// path is that of the form of one of its limits, below the organization's.
+func (o limited) path(limit string) string {
+	return "limits/" + o.kind.String() + "/" + url.PathEscape(o.id) + "/" + url.PathEscape(limit)
 }
 
 // owner reads whose limit a page is about. The organization's is money to the
@@ -47,16 +69,16 @@ func (v *visit) owner() (o limited, err error) {
 		if v.page.method != http.MethodGet && v.caller.Role < saccount.RoleAdmin {
 			return o, roleNeeded(saccount.RoleAdmin)
 		}
-		return limited{saccount.KindOrg, v.of.ID, v.of.Name, v.of.Limits, v.of.Revision, statusOf(v.of.Disabled, v.of.Deleted), []string{"settings"}}, nil
+		return ofOrg(v.of), nil
 	case "account":
 		a, err := v.svc.GetAccount(v.ctx, v.org(), id)
-		return limited{saccount.KindAccount, a.ID, a.Name, a.Limits, a.Revision, statusOf(a.Disabled, a.Deleted), []string{"accounts", a.ID}}, err
+		return ofAccount(a), err
 	case "member":
 		m, err := v.svc.GetMember(v.ctx, v.org(), id)
-		return limited{saccount.KindMember, m.ID, m.Name, m.Limits, m.Revision, statusOf(m.Disabled, m.Deleted), []string{"members", m.ID}}, err
+		return ofMember(m), err
 	case "key":
 		k, err := v.svc.GetKey(v.ctx, v.org(), id)
-		return limited{saccount.KindKey, k.ID, k.Name, k.Limits, k.Revision, k.Status, []string{"keys", k.ID}}, err
+		return ofKey(k), err
 	}
 	return o, notFound("page")
 }
@@ -107,12 +129,12 @@ func (v *visit) limitPage(o limited, f *form) error {
 	name := v.params["limit"]
 	p := limitForm{
 		Form: f, New: name == newLimitName, Name: name, Owner: o.name, Kind: o.kind.String(), Periods: periods, Revision: o.revision,
-		Back: v.orgPath(o.back...), Here: "orgs/" + url.PathEscape(v.org()) + "/limits/" + o.kind.String() + "/" + url.PathEscape(o.id) + "/" + url.PathEscape(name),
+		Back: v.orgPath(o.back...), Here: v.orgPath() + "/" + o.path(name),
 	}
 	title := "New limit of " + o.name
 	if l := findLimit(o.limits, name); l != nil {
 		title = "Limit " + l.Name + " of " + o.name
-		cards, err := v.limitCards(o.kind, o.id, []quota.Limit{*l}, o.status)
+		cards, err := v.limitCards(o)
 		if err != nil {
 			return err
 		}

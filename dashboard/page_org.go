@@ -50,7 +50,7 @@ func (v *visit) overview() error {
 	v.here = "overview"
 	p := overviewPage{Where: "limits/org/" + url.PathEscape(v.org())}
 	var err error
-	if p.Limits, err = v.limitCards(saccount.KindOrg, v.org(), v.of.Limits, statusOf(v.of.Disabled, v.of.Deleted)); err != nil {
+	if p.Limits, err = v.limitCards(ofOrg(v.of)); err != nil {
 		return err
 	}
 	month := chartSpans[slices.IndexFunc(chartSpans, func(s chartSpan) bool { return s.Name == "30d" })]
@@ -115,14 +115,10 @@ func (v *visit) members() error {
 }
 
 type memberPage struct {
-	Member   saccount.Member
-	Name     string
-	Status   saccount.Status
-	Limits   []limitCard
-	Chart    *chart
-	Spans    []link
-	Measures []link
-	Where    string
+	figures
+	Member saccount.Member
+	Name   string
+	Status saccount.Status
 }
 
 func (v *visit) member() error {
@@ -132,23 +128,11 @@ func (v *visit) member() error {
 		return err
 	}
 	v.past = !m.Deleted.IsZero()
-	p := memberPage{Member: m, Name: m.Name, Status: statusOf(m.Disabled, m.Deleted), Where: "limits/member/" + url.PathEscape(m.ID)}
-	if p.Name == "" {
-		p.Name = m.ID
-	}
-	if p.Limits, err = v.limitCards(saccount.KindMember, m.ID, m.Limits, p.Status); err != nil {
+	o := ofMember(m)
+	p := memberPage{Member: m, Name: o.name, Status: o.status}
+	if p.figures, err = v.figures(o, nil, false); err != nil {
 		return err
 	}
-	sp, by, err := v.choose(&p.Spans, &p.Measures)
-	if err != nil {
-		return err
-	}
-	series, err := v.svc.Usage(v.ctx, v.query(sp, subjectOf(saccount.KindMember, m.ID)))
-	if err != nil {
-		return err
-	}
-	limit, name := v.lineOf(m.Limits, sp)
-	p.Chart = drawChart("Use of "+p.Name, by, sp.layout, series[0], nil, "", limit, name)
 	return v.render("member", p.Name, p)
 }
 
@@ -165,7 +149,7 @@ func (v *visit) settings() error {
 
 func (v *visit) settingsPage(f *form) error {
 	v.here = "settings"
-	cards, err := v.limitCards(saccount.KindOrg, v.org(), v.of.Limits, statusOf(v.of.Disabled, v.of.Deleted))
+	cards, err := v.limitCards(ofOrg(v.of))
 	if err != nil {
 		return err
 	}
