@@ -77,17 +77,9 @@ func (s *accountSpec) spec() saccount.AccountSpec {
 	return saccount.AccountSpec{Name: s.Name, Description: s.Description, Labels: s.Labels, Limits: limitsFrom(s.Limits), Rate: s.Rate.limit()}
 }
 
-func listAccounts(c *call) (*reply, error) {
-	f, err := c.filter()
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.svc.ListAccounts(c.ctx, c.org(), f)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: pageOf(p, f, viewAccount)}, nil
-}
+var listAccounts = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.Account], error) {
+	return c.svc.ListAccounts(c.ctx, c.org(), f)
+}, viewAccount)
 
 func createAccount(c *call) (*reply, error) {
 	var in accountSpec

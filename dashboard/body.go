@@ -58,6 +58,17 @@ func (c *call) read(into any) error {
 	return nil
 }
 
+// of is a route that reads a body first.
+func of[T any](do func(c *call, in *T) (*reply, error)) func(*call) (*reply, error) {
+	return func(c *call) (*reply, error) {
+		var in T
+		if err := c.read(&in); err != nil {
+			return nil, err
+		}
+		return do(c, &in)
+	}
+}
+
 // empty refuses a body where none is wanted; {} is none.
 func (c *call) empty() error {
 	if c.r.Body == nil || c.r.Body == http.NoBody || c.r.ContentLength == 0 {

@@ -107,17 +107,9 @@ func made(token apikey.Token, k saccount.Key) keyMade {
 }
 
 // listKeys lists the keys of an account, or of the whole organization.
-func listKeys(c *call) (*reply, error) {
-	f, err := c.filter()
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.svc.ListKeys(c.ctx, c.org(), c.id(), f)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: pageOf(p, f, viewKey)}, nil
-}
+var listKeys = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.Key], error) {
+	return c.svc.ListKeys(c.ctx, c.org(), c.id(), f)
+}, viewKey)
 
 func createKey(c *call) (*reply, error) {
 	var in keySpec

@@ -143,6 +143,21 @@ type page[T any] struct {
 	Next  string `json:"next,omitempty" doc:"the cursor of the page after; absent where there is none"`
 }
 
+// listing is a route that lists records.
+func listing[R, T any](list func(c *call, f saccount.Filter) (saccount.Page[R], error), show func(R) T) func(*call) (*reply, error) {
+	return func(c *call) (*reply, error) {
+		f, err := c.filter()
+		if err != nil {
+			return nil, err
+		}
+		p, err := list(c, f)
+		if err != nil {
+			return nil, err
+		}
+		return &reply{body: pageOf(p, f, show)}, nil
+	}
+}
+
 // pageOf makes a page of what the Service listed.
 func pageOf[R, T any](p saccount.Page[R], f saccount.Filter, show func(R) T) page[T] {
 	out := page[T]{Items: make([]T, 0, len(p.Items)), Next: sealCursor(p.Next, f.ByName)}

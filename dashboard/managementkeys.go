@@ -63,17 +63,9 @@ func madeManagementKey(token apikey.Token, k saccount.ManagementKey) managementK
 	return managementKeyMade{managementKeyView: viewManagementKey(k), Token: token.Reveal()}
 }
 
-func listManagementKeys(c *call) (*reply, error) {
-	f, err := c.filter()
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.svc.ListManagementKeys(c.ctx, c.partition(), f)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: pageOf(p, f, viewManagementKey)}, nil
-}
+var listManagementKeys = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.ManagementKey], error) {
+	return c.svc.ListManagementKeys(c.ctx, c.partition(), f)
+}, viewManagementKey)
 
 func createManagementKey(c *call) (*reply, error) {
 	var in managementKeySpec

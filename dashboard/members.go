@@ -43,17 +43,9 @@ func viewMember(m saccount.Member) memberView {
 	}
 }
 
-func listMembers(c *call) (*reply, error) {
-	f, err := c.filter()
-	if err != nil {
-		return nil, err
-	}
-	p, err := c.svc.ListMembers(c.ctx, c.org(), f)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: pageOf(p, f, viewMember)}, nil
-}
+var listMembers = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.Member], error) {
+	return c.svc.ListMembers(c.ctx, c.org(), f)
+}, viewMember)
 
 func createMember(c *call) (*reply, error) {
 	var in memberSpec

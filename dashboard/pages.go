@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -108,11 +109,12 @@ func (c *call) visit() *visit {
 		return nil
 	}
 	for _, path := range paths {
-		if allow := v.find(path); v.page != nil {
+		page, params, allow := pick(c.pages, c.r.Method, path)
+		if page != nil {
+			v.page, v.root, c.params = page, rootOf(path), params
 			return v
-		} else if v.allow == "" {
-			v.allow = allow
 		}
+		v.allow = cmp.Or(v.allow, strings.Join(allow, ", "))
 	}
 	if slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(p+"/", base+"/") || p == "api" }) {
 		return nil
@@ -124,28 +126,7 @@ func (c *call) visit() *visit {
 // rootOf is the mount path, relative to a page at path.
 func rootOf(path string) string { return "./" + strings.Repeat("../", strings.Count(path, "/")) }
 
-// find looks for the page at a path; allow are the methods that the path knows
-// where it is not this one.
-func (v *visit) find(path string) (allow string) {
-	c, segments := v.call, strings.Split(path, "/")
-	method := c.r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	var others []string
-	for _, r := range c.pages {
-		params, ok := fits(r.segments, segments)
-		if !ok {
-			continue
-		}
-		if r.method == method {
-			v.page, v.root, c.params = r, rootOf(path), params
-			return ""
-		}
-		others = append(others, r.method)
-	}
-	return strings.Join(others, ", ")
-}
+func (r *pageRoute) shape() (method string, segments []string) { return r.method, r.segments }
 
 // serveVisit is the way of a request for a page.
 func (h *handler) serveVisit(v *visit) {

@@ -88,33 +88,39 @@ func (c *call) isAPI(path string) bool {
 	})
 }
 
-// find sets the call's route and its parameters.
-func (c *call) find() error {
-	paths := c.below()
-	method := c.r.Method
+func (r *route) shape() (method string, segments []string) { return r.method, r.segments }
+
+// pick finds the one of a path and a method; allow are the methods that the path
+// knows where it is not among them.
+func pick[R interface {
+	shape() (method string, segments []string)
+}](all []R, method, path string) (found R, params map[string]string, allow []string) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	var allow []string
-	for _, p := range paths {
-		p, ok := strings.CutPrefix(p, base+"/")
-		if !ok {
-			continue
+	segments := strings.Split(path, "/")
+	for _, r := range all {
+		m, pattern := r.shape()
+		params, ok := fits(pattern, segments)
+		switch {
+		case !ok:
+		case m == method:
+			return r, params, nil
+		default:
+			allow = append(allow, m)
 		}
-		segments := strings.Split(p, "/")
-		for _, r := range c.routes {
-			params, ok := fits(r.segments, segments)
-			if !ok {
-				continue
-			}
-			if r.method == method {
-				c.route, c.params = r, params
+	}
+	return found, nil, allow
+}
+
+// find sets the call's route and its parameters.
+func (c *call) find() error {
+	var allow []string
+	for _, p := range c.below() {
+		if p, ok := strings.CutPrefix(p, base+"/"); ok && allow == nil {
+			if c.route, c.params, allow = pick(c.routes, c.r.Method, p); c.route != nil {
 				return nil
 			}
-			allow = append(allow, r.method)
-		}
-		if allow != nil {
-			break
 		}
 	}
 	if allow == nil {

@@ -142,12 +142,12 @@ func historyRoutes() []*route {
 
 func spendRoutes() []*route {
 	return []*route{
-		{method: "POST", path: "verify", id: "verify", about: "Tell who presents a token. Nothing is charged.", role: admin, body: verification{}, result: verified{}, status: 200, again: true, do: verify},
-		{method: "POST", path: "charge", id: "charge", about: "Charge credits to whoever presents a token, or to a member: to every limit above them, or to none.", role: admin, body: charge{}, result: decision{}, status: 200, do: chargeCredits},
-		{method: "POST", path: "reserve", id: "reserve", about: "Hold credits until they are committed or released, or until their time is over.", role: admin, body: reservation{}, result: decision{}, status: 200, do: reserveCredits},
-		{method: "POST", path: "orgs/{org}/commit", id: "commit", about: "Spend a reservation and free the rest. The same again gives the first result.", role: admin, body: commit{}, result: decision{}, status: 200, do: commitCredits},
-		{method: "POST", path: "orgs/{org}/release", id: "release", about: "Free a reservation: nothing is charged.", role: admin, body: settlement{}, result: decision{}, status: 200, do: releaseCredits},
-		{method: "POST", path: "orgs/{org}/renew", id: "renew", about: "Keep a reservation for longer.", role: admin, body: renewal{}, result: decision{}, status: 200, do: renewCredits},
-		{method: "POST", path: "orgs/{org}/refund", id: "refund", about: "Give credits of a charge or commit back, in the window that they were taken from.", role: admin, body: refund{}, result: decision{}, status: 200, do: refundCredits},
+		{method: "POST", path: "verify", id: "verify", about: "Tell who presents a token. Nothing is charged.", role: admin, body: verification{}, result: verified{}, status: 200, again: true, do: of(verify)},
+		{method: "POST", path: "charge", id: "charge", about: "Charge credits to whoever presents a token, or to a member: to every limit above them, or to none.", role: admin, body: charge{}, result: decision{}, status: 200, do: of(chargeCredits)},
+		{method: "POST", path: "reserve", id: "reserve", about: "Hold credits until they are committed or released, or until their time is over.", role: admin, body: reservation{}, result: decision{}, status: 200, do: of(reserveCredits)},
+		{method: "POST", path: "orgs/{org}/commit", id: "commit", about: "Spend a reservation and free the rest. The same again gives the first result.", role: admin, body: commit{}, result: decision{}, status: 200, do: of(commitCredits)},
+		{method: "POST", path: "orgs/{org}/release", id: "release", about: "Free a reservation: nothing is charged.", role: admin, body: settlement{}, result: decision{}, status: 200, do: of(releaseCredits)},
+		{method: "POST", path: "orgs/{org}/renew", id: "renew", about: "Keep a reservation for longer.", role: admin, body: renewal{}, result: decision{}, status: 200, do: of(renewCredits)},
+		{method: "POST", path: "orgs/{org}/refund", id: "refund", about: "Give credits of a charge or commit back, in the window that they were taken from.", role: admin, body: refund{}, result: decision{}, status: 200, do: of(refundCredits)},
 	}
 }

@@ -146,11 +146,7 @@ func (c *call) forClient(err error) *clientProblem {
 	return p
 }
 
-func verify(c *call) (*reply, error) {
-	var in verification
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+func verify(c *call, in *verification) (*reply, error) {
 	p, refused, err := c.payer(&in.payer)
 	if err != nil {
 		return nil, err
@@ -183,32 +179,25 @@ func (c *call) operation(id string) (string, error) {
 	return id, nil
 }
 
-func chargeCredits(c *call) (*reply, error) {
-	var in charge
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
-	id, err := c.operation(in.ID)
-	if err != nil {
-		return nil, err
-	}
-	p, refused, err := c.payer(&in.payer)
-	if err != nil || refused != nil {
-		return c.decided(nil, quota.Decision{Requested: in.Amount}, refused, err)
-	}
-	d, err := c.svc.Charge(c.ctx, p, saccount.Charge{Amount: in.Amount, ID: id})
-	return c.decided(viewPayer(p), d, nil, err)
+func chargeCredits(c *call, in *charge) (*reply, error) {
+	return c.spend(in, func(p saccount.Principal, id string) (quota.Decision, error) {
+		return c.svc.Charge(c.ctx, p, saccount.Charge{Amount: in.Amount, ID: id})
+	})
 }
 
-func reserveCredits(c *call) (*reply, error) {
-	var in reservation
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+func reserveCredits(c *call, in *reservation) (*reply, error) {
 	ttl, err := ttlOf(in.TTL)
 	if err != nil {
 		return nil, err
 	}
+	return c.spend(&in.charge, func(p saccount.Principal, id string) (quota.Decision, error) {
+		_, d, err := c.svc.Reserve(c.ctx, p, saccount.Reserve{Amount: in.Amount, TTL: ttl, ID: id})
+		return d, err
+	})
+}
+
+// spend finds whoever is named, and asks for credits of theirs.
+func (c *call) spend(in *charge, do func(p saccount.Principal, id string) (quota.Decision, error)) (*reply, error) {
 	id, err := c.operation(in.ID)
 	if err != nil {
 		return nil, err
@@ -217,7 +206,7 @@ func reserveCredits(c *call) (*reply, error) {
 	if err != nil || refused != nil {
 		return c.decided(nil, quota.Decision{Requested: in.Amount}, refused, err)
 	}
-	_, d, err := c.svc.Reserve(c.ctx, p, saccount.Reserve{Amount: in.Amount, TTL: ttl, ID: id})
+	d, err := do(p, id)
 	return c.decided(viewPayer(p), d, nil, err)
 }
 
@@ -274,46 +263,31 @@ type refund struct {
 	ID     string        `json:"id,omitempty" doc:"of the refund, so that a retry takes nothing twice; may be sent as Idempotency-Key instead"`
 }
 
-func commitCredits(c *call) (*reply, error) {
-	var in commit
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
-	d, err := c.svc.Commit(c.ctx, c.org(), saccount.Commit{Of: in.Of, Amount: in.Amount, Strict: in.Strict})
+// settled answers what became of a reservation or charge that is named.
+func (c *call) settled(d quota.Decision, err error) (*reply, error) {
 	return c.decided(nil, d, nil, err)
 }
 
-func releaseCredits(c *call) (*reply, error) {
-	var in settlement
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
-	d, err := c.svc.Release(c.ctx, c.org(), in.Of)
-	return c.decided(nil, d, nil, err)
+func commitCredits(c *call, in *commit) (*reply, error) {
+	return c.settled(c.svc.Commit(c.ctx, c.org(), saccount.Commit{Of: in.Of, Amount: in.Amount, Strict: in.Strict}))
 }
 
-func renewCredits(c *call) (*reply, error) {
-	var in renewal
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+func releaseCredits(c *call, in *settlement) (*reply, error) {
+	return c.settled(c.svc.Release(c.ctx, c.org(), in.Of))
+}
+
+func renewCredits(c *call, in *renewal) (*reply, error) {
 	ttl, err := ttlOf(in.TTL)
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.svc.Renew(c.ctx, c.org(), saccount.Renew{Of: in.Of, TTL: ttl})
-	return c.decided(nil, d, nil, err)
+	return c.settled(c.svc.Renew(c.ctx, c.org(), saccount.Renew{Of: in.Of, TTL: ttl}))
 }
 
-func refundCredits(c *call) (*reply, error) {
-	var in refund
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+func refundCredits(c *call, in *refund) (*reply, error) {
 	id, err := c.operation(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	d, err := c.svc.Refund(c.ctx, c.org(), saccount.Refund{Of: in.Of, Amount: in.Amount, ID: id})
-	return c.decided(nil, d, nil, err)
+	return c.settled(c.svc.Refund(c.ctx, c.org(), saccount.Refund{Of: in.Of, Amount: in.Amount, ID: id}))
 }
