@@ -209,48 +209,13 @@ func (s *Store) List(ctx context.Context, q saccount.ListQuery) (page []saccount
 // chunk is a part of a list: those of some records behind after that match,
 // and where the next part begins; nil where nothing follows.
 func (s *Store) chunk(ctx context.Context, q *saccount.ListQuery, after string) (out []saccount.Record, last *string, err error) {
-	var b strings.Builder
-	var args []any
-	arg := func(v any) string {
-		args = append(args, v)
-		return fmt.Sprintf("$%d", len(args))
-	}
-	b.WriteString(s.sql.list + " WHERE r.kind = " + fmt.Sprint(int(q.Kind)))
-	if q.Org != "" {
-		b.WriteString(" AND r.org = " + arg(q.Org))
-	}
-	if q.Parent != "" {
-		b.WriteString(" AND r.parent = " + arg(q.Parent))
-	} else if q.ByName { // accounts: the index of names goes by parent
-		b.WriteString(" AND r.parent = " + arg(q.Org))
-	}
-	order := "r.id"
-	if q.ByName {
-		order = "r.name"
-		b.WriteString(" AND r.deleted IS NULL")
-	}
-	if q.ByName || q.NamePrefix != "" && q.Kind.UniqueNames() { // what the index of names is for
-		b.WriteString(" AND r.name <> '' AND r.kind IN (2, 4)")
-	}
-	b.WriteString(" AND " + statusText(q.Statuses, func() string { return arg(q.Now.UnixMicro()) }))
-	b.WriteString(" AND " + order + " > " + arg(after))
-	if q.NamePrefix != "" {
-		b.WriteString(" AND r.name >= " + arg(q.NamePrefix))
-		if end, ok := behind(q.NamePrefix); ok {
-			b.WriteString(" AND r.name < " + arg(end))
-		}
-	}
-	if len(q.Labels) > 0 {
-		text, err := json.Marshal(q.Labels)
-		if err != nil {
-			return nil, nil, err
-		}
-		b.WriteString(" AND r.labels @> " + arg(string(text)) + "::jsonb")
-	}
 	size := q.Limit + 1
-	b.WriteString(" ORDER BY " + order + " LIMIT " + arg(size))
+	text, args, err := s.listText(q, after, size)
+	if err != nil {
+		return nil, nil, err
+	}
 	var got []*saccount.Record
-	err = s.eachUnprepared(ctx, b.String(), args, func(rows *sql.Rows) error {
+	err = s.eachUnprepared(ctx, text, args, func(rows *sql.Rows) error {
 		var w raw
 		if err := rows.Scan(append(w.into(), &w.at, &w.addr)...); err != nil {
 			return err
@@ -272,6 +237,51 @@ func (s *Store) chunk(ctx context.Context, q *saccount.ListQuery, after string) 
 		last = &cursor
 	}
 	return out, last, nil
+}
+
+// listText asks for a part of a list. What it says of the filters fits the
+// indexes.
+func (s *Store) listText(q *saccount.ListQuery, after string, size int) (string, []any, error) {
+	var b strings.Builder
+	var args []any
+	arg := func(v any) string {
+		args = append(args, v)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	b.WriteString(s.sql.list + "r.kind = " + fmt.Sprint(int(q.Kind)))
+	if q.Org != "" {
+		b.WriteString(" AND r.org = " + arg(q.Org))
+	}
+	if q.Parent != "" {
+		b.WriteString(" AND r.parent = " + arg(q.Parent))
+	} else if q.Kind == saccount.KindAccount && (q.ByName || q.NamePrefix != "") { // the index of names goes by parent
+		b.WriteString(" AND r.parent = " + arg(q.Org))
+	}
+	order := "r.id"
+	if q.ByName {
+		order = "r.name"
+		b.WriteString(" AND r.deleted IS NULL")
+	}
+	if q.ByName || q.NamePrefix != "" && q.Kind.UniqueNames() { // what the index of names is for
+		b.WriteString(" AND r.name <> '' AND r.kind IN (2, 4)")
+	}
+	b.WriteString(" AND " + statusText(q.Statuses, func() string { return arg(q.Now.UnixMicro()) }))
+	b.WriteString(" AND " + order + " > " + arg(after))
+	if q.NamePrefix != "" {
+		b.WriteString(" AND r.name >= " + arg(q.NamePrefix))
+		if end, ok := behind(q.NamePrefix); ok {
+			b.WriteString(" AND r.name < " + arg(end))
+		}
+	}
+	if len(q.Labels) > 0 {
+		text, err := json.Marshal(q.Labels)
+		if err != nil {
+			return "", nil, err
+		}
+		b.WriteString(" AND r.labels @> " + arg(string(text)) + "::jsonb")
+	}
+	b.WriteString(" ORDER BY " + order + " LIMIT " + arg(size) + s.sql.listUses + order)
+	return b.String(), args, nil
 }
 
 // statusText is a condition for the statuses that are asked for, each as the

@@ -18,7 +18,7 @@ type statements struct {
 	usageFolded, subjects                     string
 	purgeReceipts, purgeRequests, purgeAlerts string
 	windows, dropWindows, bump, purgeBatches  string
-	changed, list, putDays                    string
+	changed, list, listUses, putDays          string
 	newPosts, purgePosts                      string
 	dispatched, lockDispatched, dispatch      string
 	putDeliveries, dueSinks, claim            string
@@ -169,7 +169,10 @@ ORDER BY c.subject, c.series, c.start LIMIT $7`),
 		putDays: in(`INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 SELECT $1, q.subject, 0, q.series, q.start, q.used, 0, 0, q.requests, 0, 0, '' FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(subject, series, start, used, requests)
 ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, requests = excluded.requests`),
-		list: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM $s.records r LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id`),
+		// The page first, and then its last uses: joined as a whole, all of them
+		// before a deep page may be read.
+		list:     in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM (SELECT * FROM $s.records r WHERE `),
+		listUses: in(`) AS r LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id ORDER BY `),
 		dropBuckets: in(`DELETE FROM $s.counters c USING unnest($2::text[], $3::text[], $4::bigint[]) AS q(subject, series, start)
 WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start = q.start`),
 		purgeReceipts: in(`DELETE FROM $s.receipts r USING (SELECT org, id FROM $s.receipts WHERE keep <= $1 AND expires IS NULL LIMIT $2) AS q
