@@ -191,7 +191,7 @@ func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent in
 	if err := s.decide(rd, books); err != nil {
 		return nil, 0, err
 	}
-	p := gather(books)
+	p := gather(books, false)
 	if p.rare() {
 		return s.calmly(ctx, books, p)
 	}
@@ -319,7 +319,7 @@ func (s *Store) locked(ctx context.Context, books []*book, before []sending) (un
 	if err := s.decide(rd, books); err != nil {
 		return 0, err
 	}
-	p := gather(books)
+	p := gather(books, true)
 	if slices.ContainsFunc(before, func(x sending) bool { return x.open }) {
 		p.fence() // what was sent and never came may still come: let it find another version
 	}

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -53,6 +54,7 @@ func (r reader) each(s *Store, text string, args []any, scan func(*sql.Rows) err
 // view is what was read ahead for a batch, absences included.
 type view struct {
 	counters map[quota.CounterID]*quota.Counter // nil: not stored
+	places   map[quota.CounterID]string         // where their rows lie, while the transaction lasts that read them
 	openings map[quota.Subject][]quota.Opening
 	receipts map[string]*quota.Receipt // nil: not stored
 	buckets  map[quota.Subject]*span
@@ -71,7 +73,7 @@ type bucket struct {
 
 func newView() *view {
 	return &view{
-		counters: map[quota.CounterID]*quota.Counter{}, openings: map[quota.Subject][]quota.Opening{},
+		counters: map[quota.CounterID]*quota.Counter{}, places: map[quota.CounterID]string{}, openings: map[quota.Subject][]quota.Opening{},
 		receipts: map[string]*quota.Receipt{}, buckets: map[quota.Subject]*span{},
 	}
 }
@@ -155,7 +157,7 @@ func (b *book) Receipt(id string) (*quota.Receipt, error) {
 
 func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) error {
 	var org, sub, series texts
-	var number, start, at ints
+	var number, start ints
 	n := 0
 	for i, b := range books {
 		for _, id := range ids[i] {
@@ -164,41 +166,72 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 			number.add(int64(id.Number))
 			series.add(id.Series)
 			start.add(id.Start)
-			at.add(int64(i))
 			n++
 		}
 	}
 	if n == 0 {
 		return nil
 	}
-	type found struct {
-		at int
-		id quota.CounterID
-		c  quota.Counter
-	}
-	var got []found
-	err := rd.each(s, s.sql.counters, []any{org.String(), sub.String(), number.String(), series.String(), start.String(), at.String()}, func(rows *sql.Rows) error {
-		var f found
-		if err := scanCounter(rows, &f.at, &f.id, &f.c); err != nil {
-			return err
-		}
-		got = append(got, f)
-		return nil
+	var lines string
+	err := rd.each(s, s.sql.counters, []any{org.String(), sub.String(), number.String(), series.String(), start.String()}, func(rows *sql.Rows) error {
+		return rows.Scan(&lines)
 	})
 	if err != nil {
 		return err
 	}
+	got := make([]counterAt, n)
+	for line := range strings.Lines(lines) {
+		at, c, err := parseCounterLine(strings.TrimSuffix(line, "\n"))
+		if err != nil || at < 1 || at > n {
+			return fmt.Errorf("%w: a counter cannot be read: %q: %w", quota.ErrCorrupt, line, err)
+		}
+		got[at-1] = c
+	}
 	for i, b := range books {
 		for _, id := range ids[i] {
 			b.view.counters[id] = nil
+			if c := got[0]; c.place != "" {
+				b.view.counters[id] = &c.Counter
+				b.view.places[id] = c.place
+			}
+			got = got[1:]
 		}
-	}
-	for i := range got {
-		f := &got[i]
-		books[f.at].view.counters[f.id] = &f.c
 	}
 	return nil
 }
+
+// counterAt is a counter and the place that its row has.
+type counterAt struct {
+	quota.Counter
+	place string // the row's ctid; empty where there is none
+}
+
+// parseCounterLine reads what the statement says of a counter: its number among
+// those asked for, its place and its columns.
+func parseCounterLine(line string) (at int, c counterAt, err error) {
+	num := func() (n int64) {
+		text, rest, ok := strings.Cut(line, " ")
+		if !ok {
+			err = errors.Join(err, errShort)
+		}
+		line = rest
+		n, e := strconv.ParseInt(text, 10, 64)
+		if e != nil {
+			err = errors.Join(err, e)
+		}
+		return n
+	}
+	at = int(num())
+	c.place, line, _ = strings.Cut(line, " ")
+	c.Used, c.Held, c.Overage = quota.Credits(num()), quota.Credits(num()), quota.Credits(num())
+	c.Requests, c.Max, c.End = num(), quota.Credits(num()), num()
+	if err == nil {
+		err = parseRare(line, &c.Counter)
+	}
+	return at, c, err
+}
+
+var errShort = errors.New("it ends early")
 
 func scanCounter(rows *sql.Rows, at *int, id *quota.CounterID, c *quota.Counter) error {
 	var number int64

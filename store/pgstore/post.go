@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -21,6 +22,8 @@ type posting struct {
 	rat, keep, expires                                        ints
 	id                                                        texts
 	body                                                      blobs
+	place                                                     texts
+	places                                                    int // -1: they are not to be gone by
 	alerts, openings                                          int
 }
 
@@ -29,8 +32,13 @@ type changes struct {
 	writes bool
 }
 
-func gather(books []*book) *posting {
-	p := &posting{books: books, changes: make([]changes, len(books))}
+// gather collects what was changed in the books. placed says that it is written
+// in the transaction that read and locked them.
+func gather(books []*book, placed bool) *posting {
+	p := &posting{books: books, changes: make([]changes, len(books)), places: -1}
+	if placed {
+		p.places = 0
+	}
 	var room []byte
 	for i, b := range books {
 		c := &p.changes[i]
@@ -52,6 +60,15 @@ func gather(books []*book) *posting {
 			p.ends.add(k.End)
 			room = appendRare(room[:0], &k)
 			p.rareText.add(string(room))
+			if !placed {
+				continue
+			}
+			if place, ok := b.view.places[id]; ok {
+				p.place.add(place)
+				p.places++
+			} else {
+				p.place.none()
+			}
 		}
 		for _, r := range c.Receipts {
 			p.rat.add(at)
@@ -110,15 +127,23 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
 			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(),
 			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String())
+		if p.places >= 0 {
+			text = s.sql.postAt
+			args = append(args, p.place.String())
+		}
 	}
+	placed := 0
 	var got []int
 	scan := func(rows *sql.Rows) error {
 		var i int
 		var err error
-		if text == s.sql.check {
+		var set sql.NullString
+		switch text {
+		case s.sql.check:
 			err = rows.Scan(&i)
-		} else {
-			var set sql.NullString
+		case s.sql.postAt:
+			err = rows.Scan(&i, &set, &placed)
+		default:
 			err = rows.Scan(&i, &set)
 		}
 		got = append(got, i)
@@ -132,6 +157,9 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 	}
 	if err != nil {
 		return nil, err
+	}
+	if text == s.sql.postAt && len(got) > 0 && placed != p.places {
+		return nil, fmt.Errorf("%w: of %d counters that were read under the lock, %d were where they lay", quota.ErrCorrupt, p.places, placed)
 	}
 	ok := make([]bool, len(p.books))
 	for _, i := range got {
