@@ -445,10 +445,13 @@ func (b *Book) eachUsage(sub *subject, from, to int64, fn func(start int64, c *C
 	return nil
 }
 
+// each visits the buckets of a series. What fn is given is good until it returns.
 func (b *Book) each(sub *subject, name string, from, to int64, fn func(start int64, c *Counter)) error {
+	var c Counter // one for all: it is on the heap
 	if b.load != nil {
-		err := b.load.Buckets(sub.id, name, from, to, func(start int64, c Counter) {
+		err := b.load.Buckets(sub.id, name, from, to, func(start int64, stored Counter) {
 			if _, ok := sub.at(name, 0, start); !ok {
+				c = stored
 				fn(start, &c)
 			}
 		})
@@ -462,7 +465,7 @@ func (b *Book) each(sub *subject, name string, from, to int64, fn func(start int
 		if r.in.name != name || r.in.number != 0 || r.start >= to {
 			break
 		}
-		c := r.Counter()
+		c = r.Counter()
 		fn(r.start, &c)
 	}
 	return nil
@@ -559,7 +562,8 @@ func (b *Book) note(sub *subject, o Opening) error {
 
 // Usage visits the buckets of a series (SeriesUsage, or SeriesRefused and a
 // reason; folded days come with SeriesFolded before it) whose start lies in
-// [from, to). What is in memory wins over what is stored. Order is not given.
+// [from, to). What is in memory wins over what is stored. Order is not given; a
+// Counter is good until fn returns.
 func (b *Book) Usage(s Subject, series string, from, to int64, fn func(start int64, c *Counter)) error {
 	sub := b.subjects[s]
 	if sub == nil {

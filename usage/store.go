@@ -89,24 +89,36 @@ func (r *Range) Merge(rows []Row) ([]Row, error) {
 		return cmp.Compare(a.Start, b.Start)
 	})
 	out := rows[:1]
-	next := r.behind(rows[0].Start)
 	for _, row := range rows[1:] {
-		last := &out[len(out)-1]
-		if row.Reason != last.Reason || row.Day != last.Day || row.Start >= next || row.Start < last.Start {
-			next = r.behind(row.Start)
-			out = append(out, row)
-			continue
-		}
 		var err error
-		if last.Credits, err = last.Credits.Add(row.Credits); err != nil {
-			return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
+		if out, err = r.Add(out, row); err != nil {
+			return nil, err
 		}
-		if err := addTo(&last.Requests, row.Requests); err != nil {
-			return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
-		}
-		last.Start = row.Start
 	}
 	return out, nil
+}
+
+// Add appends a row of the same subject to rows, or adds it to the last of them
+// where the range folds and both lie between the same two edges, in ascending
+// order of Start: so a backend need not keep what Merge would fold. Errors:
+// quota.ErrOverflow.
+func (r *Range) Add(rows []Row, row Row) ([]Row, error) {
+	if r.Edges == nil || len(rows) == 0 {
+		return append(rows, row), nil
+	}
+	last := &rows[len(rows)-1]
+	if row.Reason != last.Reason || row.Day != last.Day || row.Start < last.Start || row.Start >= r.behind(last.Start) {
+		return append(rows, row), nil
+	}
+	var err error
+	if last.Credits, err = last.Credits.Add(row.Credits); err != nil {
+		return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
+	}
+	if err := addTo(&last.Requests, row.Requests); err != nil {
+		return nil, fmt.Errorf("usage: %s: %w", row.Subject, err)
+	}
+	last.Start = row.Start
+	return rows, nil
 }
 
 // behind is the first edge behind an instant of the range.

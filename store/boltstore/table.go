@@ -64,10 +64,15 @@ func (t *table) seal(key, value []byte) []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(value, k), v)
 }
 
-func (t *table) sum(key []byte) uint32 {
-	tag := [1]byte{t.tag}
-	return crc32.Update(crc32.Update(0, castagnoli, tag[:]), castagnoli, key)
-}
+// tagSums are the sums of a tag alone, so that no row needs room for one.
+var tagSums = func() (sums [256]uint32) {
+	for tag := range sums {
+		sums[tag] = crc32.Checksum([]byte{byte(tag)}, castagnoli)
+	}
+	return sums
+}()
+
+func (t *table) sum(key []byte) uint32 { return crc32.Update(tagSums[t.tag], castagnoli, key) }
 
 // unseal checks a stored value and takes the checksums off.
 func (t *table) unseal(key, stored []byte) ([]byte, error) {

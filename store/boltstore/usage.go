@@ -3,6 +3,7 @@ package boltstore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -197,6 +198,13 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 		s.mu.Unlock()
 		return nil, nil
 	}
+	seen := 0
+	var sum error // what could not be added up
+	add := func(x usage.Row) {
+		if seen++; sum == nil {
+			rows, sum = r.Add(rows, x)
+		}
+	}
 	known := map[bucketID]bool{}
 	if b := s.books[r.Org]; b != nil {
 		b.memory = true // what is in memory, and no more
@@ -208,7 +216,7 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 				id := bucketID{name, start}
 				if !known[id] {
 					known[id] = true
-					rows = append(rows, row(sub, id, c))
+					add(row(sub, id, c))
 				}
 			})
 		}
@@ -223,14 +231,15 @@ func (s *Store) subject(ctx context.Context, r usage.Range, sub quota.Subject) (
 	err = guarded(func() error {
 		return s.buckets(tx, r.Org, sub, r.From, r.To, func(id bucketID, c quota.Counter) error {
 			if !known[id] {
-				rows = append(rows, row(sub, id, &c))
+				add(row(sub, id, &c))
 			}
-			if len(rows)%ctxEvery == 0 {
-				return ctx.Err()
+			if seen%ctxEvery == 0 {
+				return errors.Join(sum, ctx.Err())
 			}
 			return nil
 		})
 	})
+	err = errors.Join(err, sum)
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: usage: %s: %w", sub, err)
 	}
