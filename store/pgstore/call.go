@@ -88,6 +88,7 @@ func state(err error) string {
 func again(err error) bool {
 	switch code := state(err); {
 	case code == "40001", code == "40P01", code == "55P03", // serialization, deadlock, lock
+		code == unknown,
 		strings.HasPrefix(code, "08"), strings.HasPrefix(code, "57P"), // connection, shutdown
 		code == "53300", code == "25006", // too many connections; read only: it was not promoted yet
 		code == "25P03",                  // the transaction was idle for too long: this process stood still
@@ -113,10 +114,14 @@ func broken(err error) bool {
 	return false
 }
 
+// unknown is what engines that speak as Postgres does say of a commit of which
+// they do not know whether it was done; Postgres itself never does.
+const unknown = "40003"
+
 // sure reports whether an error says that the transaction it ended was undone.
 func sure(err error) bool {
 	code := state(err)
-	return code != "" && !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "57P")
+	return code != "" && code != unknown && !strings.HasPrefix(code, "08") && !strings.HasPrefix(code, "57P")
 }
 
 const (
