@@ -12,7 +12,7 @@ import (
 )
 
 // Alerts configures who hears of what. Its zero value sends nothing: alerts
-// gather in the store's outbox until Sweep drops them.
+// gather in the store's outbox until Sweep, or Watch, drops them.
 type Alerts struct {
 	// Sinks are the host's own: they get the alerts of every organization that
 	// pass their filters. Names must not begin with "recipient:".
@@ -24,7 +24,7 @@ type Alerts struct {
 	// what is derived from Config.Secrets; without one there are none. Its Now is
 	// not used.
 	Webhooks alert.WebhookConfig
-	// Rules are what is looked for besides thresholds.
+	// Rules are what is looked for besides thresholds, and how often.
 	Rules Rules
 	// Schedule, Timeout, Poll, Parallel and MaxAge are those of alert.Config;
 	// zero values are its defaults.
@@ -108,10 +108,14 @@ func (a *alerts) close() {
 	a.running.Wait()
 }
 
-// Watch brings alerts to their sinks, and looks for what the Rules alert of, until the context is over or the Service
-// is closed, and returns when what is on its way has ended. Run it in a
-// goroutine of its own, in as many processes as there are: they share the work.
-// No charge waits for it. What fails is logged and tried again. Its error is
+// Watch is the periodic part: it brings alerts to their sinks, and whenever Rules.Every
+// is over one process of many looks for what the Rules alert of, does what key
+// policies say, and drops what is over, as Sweep does without windows. It goes
+// on until the context is over or the Service is closed, and returns when what
+// is on its way has ended. Run it in a goroutine of its own, in as many processes
+// as there are: they share the work. No charge waits for it. How long usage and
+// windows are kept is the host's to say (Retain, Sweep), and so is the audit log
+// (CutAudit). What fails is logged and tried again. Its error is
 // nil, or ErrClosed where the Service was closed before.
 func (s *Service) Watch(ctx context.Context) error {
 	if !s.alerts.begin() {

@@ -143,3 +143,62 @@ func TestAlertsOfManyCharges(t *testing.T) {
 		}
 	})
 }
+
+// Watch drops what is over without being asked: ids that are no longer
+// remembered, alerts that are older than these, with their deliveries. What was
+// spent stays, in the window and in the usage.
+func TestWatchDropsWhatIsOver(t *testing.T) {
+	onEach(t, func(t *testing.T, st store.Store) {
+		var at atomic.Int64 // days
+		var box inbox
+		cfg := saccount.Config{
+			Now:    func() time.Time { return crashStart.Add(time.Duration(at.Load()) * 24 * time.Hour) },
+			Alerts: saccount.Alerts{Poll: time.Millisecond, Sinks: []alert.Route{{Name: "box", Sink: &box}}},
+		}
+		svc, err := saccount.New(st, cfg)
+		require.NoError(t, err)
+		defer svc.Close()
+		ctx := t.Context()
+		_, err = svc.CreateOrg(ctx, "test", saccount.OrgSpec{ID: "acme", Limits: saccount.Limits{"": saccount.NewLimit(100, quota.Period{})}})
+		require.NoError(t, err)
+		acc, err := svc.CreateAccount(ctx, "test", "acme", saccount.AccountSpec{Name: "Worker"})
+		require.NoError(t, err)
+		token, _, err := svc.CreateKey(ctx, "test", "acme", acc.ID, saccount.KeySpec{Name: "Backend"})
+		require.NoError(t, err)
+		spend := func(id string, amount quota.Credits) {
+			_, d, err := svc.AuthenticateAndCharge(ctx, token.Reveal(), nil, saccount.Charge{ID: id, Amount: amount})
+			require.NoError(t, err)
+			require.True(t, d.Allowed)
+		}
+		spend("old", 50)
+		require.NoError(t, svc.DeliverAlerts(ctx))
+		at.Store(int64((quota.DefaultKeep+quota.MaxTTL)/(24*time.Hour)) + 1)
+		spend("new", 30)
+		watching, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- svc.Watch(watching) }()
+		require.Eventually(t, func() bool { // the one of 80 percent alone
+			got, err := st.Outbox(ctx, 0, 100)
+			return assert.NoError(t, err) && len(got) == 1 && box.all.Load() == 2
+		}, time.Minute, 5*time.Millisecond)
+		require.Eventually(t, func() bool { // whoever sweeps behind it finds nothing
+			dropped, err := svc.Sweep(ctx, 0)
+			return assert.NoError(t, err) && assert.Zero(t, dropped)
+		}, time.Minute, 5*time.Millisecond)
+		stop()
+		require.NoError(t, <-ended)
+		sent, err := st.Deliveries(ctx, alert.Query{N: 100})
+		require.NoError(t, err)
+		assert.Len(t, sent, 1)
+		status, err := svc.StatusOf(ctx, "acme", saccount.KindOrg, "acme")
+		require.NoError(t, err)
+		assert.EqualValues(t, 80, status[0].Used)
+		total, err := svc.UsageTotals(ctx, "acme", []quota.Subject{"org:acme"}, crashStart.Add(-time.Hour), crashStart.AddDate(1, 0, 0))
+		require.NoError(t, err)
+		assert.EqualValues(t, 80, total[0].Credits)
+		spend("new", 30)
+		status, err = svc.StatusOf(ctx, "acme", saccount.KindOrg, "acme")
+		require.NoError(t, err)
+		assert.EqualValues(t, 80, status[0].Used, "an id that is remembered charges nothing")
+	})
+}

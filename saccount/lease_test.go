@@ -35,7 +35,12 @@ type leasing struct {
 
 func newLeasing(t *testing.T, max quota.Credits) *leasing {
 	t.Helper()
-	l := &leasing{t: t, store: memstore.New()}
+	return newLeasingOn(t, memstore.New(), max)
+}
+
+func newLeasingOn(t *testing.T, st store.Store, max quota.Credits) *leasing {
+	t.Helper()
+	l := &leasing{t: t, store: st}
 	open := func(leases bool) *saccount.Service {
 		s, err := saccount.New(l.store, saccount.Config{Leases: leases})
 		require.NoError(t, err)
@@ -113,6 +118,60 @@ func TestLeaseFollowsThisProcessAtOnce(t *testing.T) {
 // never later than LeaseBound. memstore tells nobody of changes, so that
 // nothing else does.
 func TestLeaseFollowsOtherProcessesWithinItsBound(t *testing.T) {
+	eachChange(t, func(t *testing.T, change func(l *leasing) error) {
+		l := newLeasing(t, 1_000_000)
+		l.warm()
+		require.NoError(t, change(l))
+		assert.LessOrEqual(t, l.reaches(), quota.LeaseSettle+step)
+		assert.Less(t, quota.LeaseSettle, quota.LeaseBound)
+	})
+}
+
+// Where processes share the store, a change reaches a block when its process
+// hears of it, before the next settlement: within PollInterval, whenever it comes
+// between two settlements. While it cannot be heard of, the settlement tells.
+func TestLeaseHearsOfOtherProcesses(t *testing.T) {
+	eachChange(t, func(t *testing.T, change func(l *leasing) error) {
+		for _, after := range []time.Duration{0, 60, 120, 180, 240, 300, 360, 420, 480} {
+			st := &common{Store: memstore.New(), last: map[string]int64{}}
+			l := newLeasingOn(t, st, 1_000_000)
+			<-time.After(saccount.PollInterval) // it had its first answer
+			l.warm()
+			<-time.After(after * time.Millisecond)
+			l.warm()
+			require.NoError(t, change(l))
+			assert.LessOrEqual(t, l.reaches(), saccount.PollInterval+step, "%d ms after a block was taken", after)
+			require.NoError(t, l.svc.Close())
+			require.NoError(t, l.other.Close())
+		}
+		st := &common{Store: memstore.New(), last: map[string]int64{}}
+		l := newLeasingOn(t, st, 1_000_000)
+		<-time.After(saccount.PollInterval)
+		l.warm()
+		st.away.Store(true)
+		require.NoError(t, change(l))
+		assert.LessOrEqual(t, l.reaches(), quota.LeaseSettle+step)
+	})
+}
+
+const step = 20 * time.Millisecond
+
+// reaches is how long a block goes on to be spent from.
+func (l *leasing) reaches() time.Duration {
+	l.t.Helper()
+	began := time.Now()
+	for {
+		d, err := l.charge()
+		if err != nil || !d.Allowed {
+			return time.Since(began)
+		}
+		<-time.After(step)
+		require.Less(l.t, time.Since(began), time.Minute)
+	}
+}
+
+// eachChange runs a test for everything that ends what a block may be spent for.
+func eachChange(t *testing.T, test func(t *testing.T, change func(l *leasing) error)) {
 	for name, change := range map[string]func(l *leasing) error{
 		"a key is disabled": func(l *leasing) error { return l.other.DisableKey(l.t.Context(), admin, leaseOrg, l.key.ID) },
 		"an organization is deleted": func(l *leasing) error {
@@ -125,22 +184,7 @@ func TestLeaseFollowsOtherProcessesWithinItsBound(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l := newLeasing(t, 1_000_000)
-				l.warm()
-				require.NoError(t, change(l))
-				began := time.Now()
-				for {
-					d, err := l.charge()
-					if err != nil || !d.Allowed {
-						break
-					}
-					<-time.After(20 * time.Millisecond)
-					require.Less(t, time.Since(began), time.Minute)
-				}
-				assert.LessOrEqual(t, time.Since(began), quota.LeaseSettle+20*time.Millisecond)
-				assert.Less(t, quota.LeaseSettle, quota.LeaseBound)
-			})
+			synctest.Test(t, func(t *testing.T) { test(t, change) })
 		})
 	}
 }

@@ -15,7 +15,8 @@ import (
 // sweepTurn is the name of the turn that one process of many has.
 const sweepTurn = "alerts"
 
-// sweeps looks for what the rules alert of, whenever this process has the turn.
+// sweeps looks for what the rules alert of and drops what is over, whenever this
+// process has the turn.
 func (a *alerts) sweeps(ctx context.Context) {
 	tick := time.NewTicker(min(a.rules.Every, time.Minute))
 	defer tick.Stop()
@@ -27,6 +28,11 @@ func (a *alerts) sweeps(ctx context.Context) {
 		}
 		if err != nil && ctx.Err() == nil {
 			a.service.log.Warn("keypurse: looking for alerts failed; it is tried again", "error", err)
+		}
+		if ok {
+			if _, err := a.service.Sweep(ctx, 0); err != nil && ctx.Err() == nil {
+				a.service.log.Warn("keypurse: what is over could not be dropped; it is tried again", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -53,14 +59,8 @@ func (s *Service) SweepAlerts(ctx context.Context) error {
 // sweep goes over all organizations. One that fails does not keep the others.
 func (a *alerts) sweep(ctx context.Context) error {
 	now := Micro(a.service.now())
-	for { // quiet times that are over end now
-		n, err := a.service.store.Purge(ctx, Purge{Posts: now, Most: MaxPage})
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			break
-		}
+	if _, err := a.service.purge(ctx, Purge{Posts: now}); err != nil { // quiet times that are over end now
+		return err
 	}
 	var failed error
 	err := a.each(ctx, ListQuery{Kind: KindOrg}, func(n *node) error {

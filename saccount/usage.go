@@ -87,9 +87,10 @@ func (s *Service) keep() time.Duration {
 // Sweep drops what is over: ids that are no longer remembered, alerts that are
 // older than ids live, with what became of them, and, where windows is not zero, the counters of windows
 // that ended longer ago than that (their credits stay in the usage). Nothing
-// depends on it but the size of the store. It works in bounded steps until
-// nothing is left or the context ends. Errors: ErrInvalid where windows is
-// shorter than ids live, and the store's.
+// depends on it but the size of the store. Watch does the same but for the
+// windows, by itself. It works in bounded steps until nothing is left or the
+// context ends. Errors: ErrInvalid where windows is shorter than ids live, and
+// the store's.
 func (s *Service) Sweep(ctx context.Context, windows time.Duration) (dropped int, err error) {
 	if err := s.begin("sweep"); err != nil {
 		return 0, err
@@ -99,20 +100,25 @@ func (s *Service) Sweep(ctx context.Context, windows time.Duration) (dropped int
 		return 0, fmt.Errorf("saccount: sweep: %w windows kept for %v: give 0 to keep them all, or at least %v", ErrInvalid, windows, least)
 	}
 	now := s.now()
-	p := Purge{Receipts: now, Alerts: now.Add(-least), Posts: now, Most: 1000}
+	p := Purge{Receipts: now, Alerts: now.Add(-least), Posts: now}
 	if windows > 0 {
 		p.Windows = now.Add(-windows)
 	}
-	for {
+	if dropped, err = s.purge(ctx, p); err != nil {
+		return dropped, fmt.Errorf("saccount: sweep: %w", err)
+	}
+	return dropped, nil
+}
+
+// purge drops all that is over, in steps.
+func (s *Service) purge(ctx context.Context, p Purge) (dropped int, err error) {
+	for p.Most = MaxPage; ; {
 		if err := ctx.Err(); err != nil {
-			return dropped, fmt.Errorf("saccount: sweep: %w", err)
+			return dropped, err
 		}
 		n, err := s.store.Purge(ctx, p)
-		if err != nil {
-			return dropped, fmt.Errorf("saccount: sweep: %w", err)
-		}
-		if n == 0 {
-			return dropped, nil
+		if err != nil || n == 0 {
+			return dropped, err
 		}
 		dropped += n
 	}
