@@ -9,7 +9,7 @@ MODULES := . store/pgstore/proof observe/otelpurse observe/prompurse examples/fr
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: test setup proof check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick
+.PHONY: test setup proof check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick pattern
 
 test: setup ## everything, with the race detector where a C compiler is there
 ifeq ($(RACE),)
@@ -73,6 +73,9 @@ sim: ## the seeded simulation against a plain model: make sim SEED=… STEPS=…
 
 crash: ## kill -9 of a process that charges, and of one that alerts, 200 times each
 	KEYPURSE_CRASH_KILLS=200 $(GO) test -count=1 -v -run 'Crash|Kills' -timeout 30m ./store/boltstore ./saccount
+
+pattern: ## the rule of spending out of pattern, judged by recorded series: make pattern DIR=a copy of github.com/numenta/NAB; writes alert/PATTERN.md
+	$(GO) run ./internal/patterns/cmd/pattern "$(DIR)"
 
 powercut: ## power cuts of a loop device; needs root, loop devices and mkfs.ext4
 	$(GO) test -count=1 -tags powercut -run PowerCut -v -timeout 30m ./store/boltstore

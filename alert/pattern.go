@@ -15,11 +15,15 @@ const (
 	PatternQuiet = 24 // hours
 	// PatternShare of a day's spending is never unusual in an hour.
 	PatternShare = 8
+	// PatternTimes is how many times as much as usual is not unusual yet.
+	PatternTimes = 3
+	// PatternAge is how many hours an account is too young for: a week from its
+	// first spending.
+	PatternAge = week
 
 	week         = 7 * 24 // hours
-	patternAge   = week   // since the first spending, before which nothing is unusual
 	patternLeast = 24     // hours in which something was spent, likewise
-	patternTimes = 3      // as much as usual
+	patternOver  = 10     // a tenth above all hours before
 )
 
 // Unusual reports whether an hour is far above the same account's own hours
@@ -32,10 +36,12 @@ const (
 // spending do not lower it. The other is the most that was spent in the same
 // hour of the week, or the hours beside it, in any of the weeks before, so that
 // what happens every Monday morning is usual on Mondays. An hour is unusual
-// where it is above 3 times that and at least an eighth of an average day with
-// spending. Nothing is unusual in the first 7 days of an account, or before it
-// spent in 24 hours: there is too little to go by. What happens once a month is
-// not in four weeks' memory, and looks unusual each time.
+// where it is above 3 times that, more than a tenth above every hour before (what
+// was seen already is no news, and bursts of one size differ a little), and at
+// least an eighth of an average day with spending. Nothing is unusual in the
+// first 7 days of an account, or before it spent in 24 hours: there is too little
+// to go by. What happens once a month is not in four weeks' memory, and looks
+// unusual each time. PATTERN.md, beside this file, says how often it is right.
 func Unusual(hours []quota.Credits) (usual quota.Credits, unusual bool) {
 	if len(hours) == 0 {
 		return 0, false
@@ -57,16 +63,17 @@ func Unusual(hours []quota.Credits) (usual quota.Credits, unusual bool) {
 		}
 	}
 	slices.Sort(active)
+	most := active[len(active)-1]
 	usual = active[(len(active)*95+99)/100-1] // nearest rank
 	for back := week; back <= len(past); back += week {
 		for i := max(0, len(past)-back-1); i <= min(len(past)-1, len(past)-back+1); i++ {
 			usual = max(usual, past[i])
 		}
 	}
-	if len(past)-first < patternAge || len(active) < patternLeast {
+	if len(past)-first < PatternAge || len(active) < patternLeast {
 		return usual, false
 	}
-	return usual, now/patternTimes > usual && now >= total/quota.Credits(len(days)*PatternShare)
+	return usual, now/PatternTimes > usual && now-min(now, most) > most/patternOver && now >= total/quota.Credits(len(days)*PatternShare)
 }
 
 // add stops at the greatest amount.
