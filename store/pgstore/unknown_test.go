@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/lib/pq"
+	"github.com/lib/pq/pqerror"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -24,7 +25,7 @@ import (
 // What an error says of a transaction that it ended: whether it is worth another
 // try, and whether it is sure that nothing was done.
 func TestWhatErrorsSay(t *testing.T) {
-	for code, want := range map[pq.ErrorCode][2]bool{
+	for code, want := range map[pqerror.Code][2]bool{
 		"40001": {true, true}, "40P01": {true, true}, "55P03": {true, true}, "53300": {true, true}, "25006": {true, true}, "25P03": {true, true},
 		"40003": {true, false}, "08006": {true, false}, "57P01": {true, false},
 		"23505": {false, true}, "22003": {false, true}, "42P01": {false, true}, "57014": {false, true},
