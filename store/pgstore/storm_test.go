@@ -161,24 +161,6 @@ func TestRevocationIsHeardOf(t *testing.T) {
 	}
 }
 
-// Eight processes that start at once on an empty schema all get through.
-func TestStartTogether(t *testing.T) {
-	t.Parallel()
-	dsn, schema := pgtest.Schema(t)
-	begin := time.Now()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			s, err := Open(ctx, dsn, Config{Schema: schema})
-			if assert.NoError(t, err) {
-				assert.NoError(t, s.Close())
-			}
-		})
-	}
-	wg.Wait()
-	t.Logf("eight starts took %v", time.Since(begin).Round(time.Millisecond))
-}
-
 // A schema that is newer or older is refused, and nothing is written to it.
 func TestSchemaVersion(t *testing.T) {
 	t.Parallel()
