@@ -2,8 +2,10 @@ package saccount_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
@@ -112,4 +114,58 @@ func ExampleService_AddRecipient() {
 	// Output:
 	// [whsec_[redacted]] <nil>
 	// [ops@acme.example] This is a test alert of organization “Acme”. Nothing happened
+}
+
+// What no try of the schedule delivered is a dead letter, kept for the host to
+// look at and to send again when the receiver works.
+func ExampleService_ReplayAlerts() {
+	ctx := context.Background()
+	st := memstore.New()
+	defer st.Close()
+	broken := true
+	svc, err := saccount.New(st, saccount.Config{Alerts: saccount.Alerts{
+		Sinks: []alert.Route{{Name: "pager", Sink: alert.Func(func(_ context.Context, a alert.Alert) error {
+			if broken {
+				return errors.New("the pager is away")
+			}
+			fmt.Println(a.Text)
+			return nil
+		})}},
+		Schedule: []time.Duration{}, // one try, for this example
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer svc.Close()
+	if _, err := svc.CreateOrg(ctx, "user:ann", saccount.OrgSpec{ID: "acme", Name: "Acme"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := svc.TestAlert(ctx, "user:ann", "acme", ""); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := svc.DeliverAlerts(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+	dead, err := svc.AlertDeliveries(ctx, alert.Query{State: alert.Dead, N: 10})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, d := range dead {
+		fmt.Println(d.Sink, d.State, d.Error)
+	}
+	broken = false
+	n, err := svc.ReplayAlerts(ctx, alert.Query{Sink: "pager"})
+	fmt.Println("replayed:", n, err)
+	if err := svc.DeliverAlerts(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// pager dead the pager is away
+	// replayed: 1 <nil>
+	// This is a test alert of organization “Acme”. Nothing happened.
 }
