@@ -37,6 +37,7 @@ fmt:
 
 vet:
 	@for m in $(MODULES); do $(GO) -C $$m vet ./... || exit 1; done
+	@for m in $(MODULES); do GOARCH=386 $(GO) -C $$m vet ./... || exit 1; done # an int may have 32 bits
 
 staticcheck:
 	@for m in $(MODULES); do $(GO) -C $$m run $(STATICCHECK) ./... || exit 1; done

@@ -46,7 +46,7 @@ var middlewares = []struct {
 		return l.RateLimit(next), nil, nil
 	})},
 	{whoHTTPRate, around(func(next http.Handler) (http.Handler, func() error, error) {
-		return httprate.LimitBy(plenty, time.Hour, byAuthorization)(next), nil, nil
+		return httprate.LimitBy(plentyInt, time.Hour, byAuthorization)(next), nil, nil
 	})},
 }
 

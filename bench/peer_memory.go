@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -21,6 +22,9 @@ import (
 
 // plenty is a limit that no case reaches.
 const plenty = 1 << 40
+
+// plentyInt is what of it an int holds.
+const plentyInt = min(plenty, math.MaxInt)
 
 // limiterOf is one peer's way to take 1 from the bucket of a name.
 type limiterOf struct {
@@ -70,7 +74,7 @@ var limiters = []limiterOf{
 		return func(n string) (bool, error) {
 			v, ok := m.Load(n)
 			if !ok {
-				v, _ = m.LoadOrStore(n, rate.NewLimiter(1e9, plenty))
+				v, _ = m.LoadOrStore(n, rate.NewLimiter(1e9, plentyInt))
 			}
 			return v.(*rate.Limiter).Allow(), nil
 		}, nil, nil
