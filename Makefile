@@ -57,7 +57,7 @@ fuzz: ## every fuzz target for FUZZTIME
 bench: ## floors, peers and keypurse side by side; writes bench/RESULTS.md. One section anew: make bench SECTION=postgres
 	cd bench && $(GO) run ./cmd/bench $(if $(SECTION),-section $(SECTION))
 
-bench-full: ## the same with the longest sections: Redis, a million keys on Postgres, ten minutes of load; installs what is missing where it can
+bench-full: ## the same with the longest sections: Redis, a million keys on Postgres and in the dashboard, ten minutes of load; installs what is missing where it can
 	cd bench && $(GO) run ./cmd/bench -full
 
 bench-size: ## what rows and bytes things cost on Postgres

@@ -47,7 +47,7 @@ var watchedStores = []*watchedStore{
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		st, err := pgstore.Open(ctx, d.dsn, pgstore.Config{})
+		st, err := pgstore.Open(ctx, d.dsn, pgstore.Config{Timeout: time.Minute}) // a seeded batch is large
 		if err != nil {
 			return nil, nil, nil, errors.Join(err, d.close())
 		}
