@@ -63,6 +63,7 @@ func TestKeysInNeed(t *testing.T) {
 				for _, need := range m["needs"].([]any) {
 					text += " " + need.(string)
 				}
+				assert.Regexp(t, `^Account \d$`, m["account_name"])
 				assert.Len(t, m["advice"], len(m["needs"].([]any)))
 				out = append(out, text)
 			}

@@ -8,9 +8,10 @@ import (
 
 // needyKey is a key that needs a hand.
 type needyKey struct {
-	Key    keyView  `json:"key"`
-	Needs  []string `json:"needs" doc:"why: see the parameter need"`
-	Advice []string `json:"advice" doc:"what to do about each, for a person"`
+	Key     keyView  `json:"key"`
+	Account string   `json:"account_name" doc:"the name of its service account"`
+	Needs   []string `json:"needs" doc:"why: see the parameter need"`
+	Advice  []string `json:"advice" doc:"what to do about each, for a person"`
 }
 
 // needName is a need as a program reads it: "never_used".
@@ -65,7 +66,7 @@ func listKeysInNeed(c *call) (*reply, error) {
 	}
 	out := page[needyKey]{Items: make([]needyKey, 0, len(p.Items)), Next: sealCursor(p.Next, false)}
 	for _, k := range p.Items {
-		x := needyKey{Key: viewKey(k.Key), Advice: k.Advice}
+		x := needyKey{Key: viewKey(k.Key), Account: k.Account, Advice: k.Advice}
 		for _, n := range k.Needs {
 			x.Needs = append(x.Needs, needName(n))
 		}
