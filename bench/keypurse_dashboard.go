@@ -42,9 +42,19 @@ const (
 	askCrowd    = "an account with 10,000 keys"
 	askAPI      = "API: 100 accounts, 50,000 down"
 	askAPIKeys  = "API: 100 keys, 500,000 down"
+	askNeeds    = "keys that need a hand"
+	askAudit    = "audit log, newest page"
+
+	// What looks through much, a bounded part at a time.
+	askNoNeed = "keys that need a hand, none in 5,000"
+	askRare   = "audit log, an entry 10,000 away"
+	askVerify = "audit log, 100,000 entries verified"
+	askReport = "report of a month"
 )
 
-var dashboardAsks = []string{askOverview, askFirst, askDeep, askByName, askPrefix, askDisabled, askAccount, askCrowd, askAPI, askAPIKeys}
+var dashboardAsks = []string{askOverview, askFirst, askDeep, askByName, askPrefix, askDisabled, askAccount, askCrowd, askAPI, askAPIKeys, askNeeds, askAudit}
+
+var longAsks = []string{askNoNeed, askRare, askVerify, askReport}
 
 // boards are the stores that it is asked on: those that outlive a process.
 var boards = watchedStores[1:]
@@ -128,6 +138,12 @@ func (b *board) furnish(ctx context.Context, env harness.Env, c *clock) (err err
 		askCrowd:    {at + "/" + crowded},
 		askAPI:      {"/api/v1/orgs/" + org + "/accounts?limit=100&cursor=" + deep},
 		askAPIKeys:  {"/api/v1/orgs/" + org + "/keys?limit=100&cursor=" + deepKeys},
+		askNeeds:    {"/orgs/" + org + "/needs"},
+		askAudit:    {"/orgs/" + org + "/audit"},
+		askNoNeed:   {"/orgs/" + org + "/needs?need=leaked"},
+		askRare:     {"/orgs/" + org + "/audit?order=oldest&action=none"},
+		askVerify:   {"/orgs/" + org + "/audit/verify"},
+		askReport:   {"/orgs/" + org + "/report?period=30d"},
 	}
 	for _, a := range shown {
 		b.urls[askAccount] = append(b.urls[askAccount], at+"/"+a.ID)

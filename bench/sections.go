@@ -6,6 +6,7 @@ package bench
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/keypurse/keypurse/bench/internal/fixture"
 	"github.com/keypurse/keypurse/bench/internal/harness"
@@ -291,7 +292,7 @@ func dashboardCases(env harness.Env) (cs []harness.Case) {
 	pg := newCluster()
 	for _, p := range boards {
 		b := newBoard(env, pg, p)
-		for _, ask := range dashboardAsks {
+		for _, ask := range slices.Concat(dashboardAsks, longAsks) {
 			cs = append(cs, looked(ask, p, b))
 		}
 	}
