@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -161,17 +162,31 @@ func (s *Store) each(ctx context.Context, q querier, undo func(), text string, a
 // over and not canceled: a commit that waits for a standby would be done here
 // and on no other server, and who asks again would be told that it is done.
 func (s *Store) whole(ctx context.Context, text string, args []any, scan func(*sql.Rows) error) error {
+	return s.unwatched(ctx, &s.afloat, text, args, scan)
+}
+
+// brief is each for a question that the server answers at once. It is left when
+// ctx is over and not canceled: what watches a context is a goroutine each in
+// database/sql and lib/pq, which take more time than the answer.
+func (s *Store) brief(ctx context.Context, text string, args []any, scan func(*sql.Rows) error) error {
+	return s.unwatched(ctx, &s.asking, text, args, scan)
+}
+
+// unwatched runs a statement whose end ctx does not bring about, unless there are
+// maxAfloat of them, as counted by afloat.
+func (s *Store) unwatched(ctx context.Context, afloat *atomic.Int64, text string, args []any, scan func(*sql.Rows) error) error {
 	return call(ctx, nil, func() error {
 		own := ctx
-		if s.afloat.Add(1) <= maxAfloat {
+		if afloat.Add(1) <= maxAfloat {
 			own = context.WithoutCancel(ctx)
 		}
-		defer s.afloat.Add(-1)
+		defer afloat.Add(-1)
 		return s.rowsOf(own, s.db.DB, text, args, scan)
 	})
 }
 
-// maxAfloat bounds the statements that nobody waits for and nothing ends.
+// maxAfloat bounds the statements of each kind that nobody waits for and nothing
+// ends.
 const maxAfloat = 8
 
 func (s *Store) rowsOf(ctx context.Context, q querier, text string, args []any, scan func(*sql.Rows) error) error {

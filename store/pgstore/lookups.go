@@ -101,11 +101,11 @@ func sendable(ids []string) (out texts) {
 
 // lookup reads the records that a text finds.
 func (s *Store) lookup(ctx context.Context, text string, args []any) (out []saccount.Lineage, err error) {
-	err = s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+	err = s.brief(ctx, text, args, func(rows *sql.Rows) error {
 		var l saccount.Lineage
 		var r, a, g raw
-		into := append(r.into(), &r.at, &r.addr)
-		into = append(append(append(into, a.above()...), g.above()...), &l.Settings)
+		into := append(make([]any, 0, 32), r.into()...)
+		into = append(append(append(append(into, &r.at, &r.addr), a.above()...), g.above()...), &l.Settings)
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}

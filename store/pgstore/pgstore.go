@@ -132,6 +132,7 @@ type Store struct {
 	calls    sync.RWMutex // held for reading by calls under way
 	under    atomic.Int64 // calls under way that MaxCalls bounds
 	afloat   atomic.Int64 // batches whose statement has not ended
+	asking   atomic.Int64 // look-ups whose statement has not ended
 }
 
 // New makes a Store on the host's pool, which stays the host's to close. The
