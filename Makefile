@@ -4,12 +4,12 @@ GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 # The library, and the modules beside it that have dependencies of their own.
-MODULES := . store/pgstore/proof observe/otelpurse observe/prompurse examples/frameworks bench internal/apitest
+MODULES := . store/pgstore/proof observe/otelpurse observe/prompurse examples/frameworks bench internal/apitest dashboard/browsertest
 
 # The race detector needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
-.PHONY: test setup proof check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick pattern
+.PHONY: test setup screenshots proof check fmt vet staticcheck vuln fips fuzz sim crash powercut bench bench-full bench-size bench-quick pattern
 
 test: setup ## everything, with the race detector where a C compiler is there
 ifeq ($(RACE),)
@@ -18,7 +18,7 @@ endif
 	@for m in $(MODULES); do echo "== go test $$m"; $(GO) -C $$m test $(RACE) -shuffle=on -timeout 9m ./... || exit 1; done
 	@$(MAKE) --no-print-directory fips
 
-setup: ## what the tests need and this machine lacks: two versions of Postgres, PgBouncer
+setup: ## what the tests need and this machine lacks: two versions of Postgres, PgBouncer, Chromium, axe-core
 	@$(GO) run ./internal/setup
 
 CUTS ?= 1000
@@ -26,6 +26,11 @@ CUTS ?= 1000
 proof: setup ## pgstore with more cuts and promotions, a longer stop, the whole suite on two versions
 	KEYPURSE_CUTS=$(CUTS) KEYPURSE_PROMOTIONS=4 KEYPURSE_STOPPED_SECONDS=10 KEYPURSE_PROOF_WHOLE=1 \
 	$(GO) -C store/pgstore/proof test $(RACE) -count=1 -v -timeout 60m .
+
+SCREENSHOTS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keypurse-browser/screenshots
+screenshots: setup ## every page of the dashboard, 1440 and 360 pixels wide, light and dark
+	KEYPURSE_SCREENSHOTS=$(abspath $(SCREENSHOTS)) $(GO) -C dashboard/browsertest test -count=1 -run Screenshots .
+	@echo "they are in $(SCREENSHOTS)"
 
 fips: ## the key format under FIPS 140-3 cryptography alone
 	GODEBUG=fips140=only $(GO) test ./apikey

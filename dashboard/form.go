@@ -180,6 +180,10 @@ var periods = []option{
 	{Value: "month", Label: "Every month"}, {Value: "quarter", Label: "Every quarter"}, {Value: "year", Label: "Every year"},
 }
 
+// usualPeriod is the choice that a form begins with: where no amount is given, it
+// was not made by anybody.
+const usualPeriod = "month"
+
 // keepPeriod is the choice to leave a period as it is.
 const keepPeriod = "keep"
 
@@ -188,8 +192,8 @@ const keepPeriod = "keep"
 func (v *visit) limit(f *form) *saccount.LimitSpec {
 	amount, unit, zone := v.text("max"), v.text("period"), v.text("zone")
 	if amount == "" {
-		if unit != "" && unit != "never" && unit != keepPeriod {
-			f.Errors["max"] = "Give an amount, or leave the period at Never: a period without an amount limits nothing."
+		if unit != "" && unit != "never" && unit != keepPeriod && unit != usualPeriod {
+			f.Errors["max"] = "Give an amount, or choose Never again: a period without an amount limits nothing."
 		}
 		return nil
 	}

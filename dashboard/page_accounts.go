@@ -262,7 +262,7 @@ type accountForm struct {
 
 func (v *visit) newAccount() error {
 	v.here = "accounts"
-	return v.render("account_form", "New service account", accountForm{Form: newForm("period", "month"), New: true, Periods: periods})
+	return v.render("account_form", "New service account", accountForm{Form: newForm("period", usualPeriod), New: true, Periods: periods})
 }
 
 func (v *visit) createAccount() error {

@@ -80,7 +80,7 @@ func (v *visit) newKey() error {
 	if err != nil {
 		return err
 	}
-	return v.newKeyPage(a, newForm("expiry", "365d", "period", "never"))
+	return v.newKeyPage(a, newForm("expiry", "365d", "period", usualPeriod))
 }
 
 func (v *visit) newKeyPage(a saccount.Account, f *form) error {

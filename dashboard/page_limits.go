@@ -94,7 +94,7 @@ func (v *visit) editLimit() error {
 	}
 	name := v.params["limit"]
 	if name == newLimitName {
-		f := newForm("period", "month")
+		f := newForm("period", usualPeriod)
 		if len(o.limits) == 0 {
 			f.Values.Set("limit", quota.DefaultLimitName)
 		}

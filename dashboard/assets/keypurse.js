@@ -1,20 +1,22 @@
 // What is nicer with scripts; every page works without them.
 "use strict";
 
-// Copy buttons appear only where they can work.
+// Copy buttons appear only where they can work. Without TLS there is no
+// navigator.clipboard, but what is selected can be copied.
 for (const button of document.querySelectorAll("[data-copy]")) {
-  if (!navigator.clipboard) continue;
   button.hidden = false;
   button.addEventListener("click", async () => {
     const field = document.getElementById(button.dataset.copy);
     const said = document.querySelector("[data-copied]");
+    let copied = false;
     try {
       await navigator.clipboard.writeText(field.value);
-      said.textContent = "Copied.";
+      copied = true;
     } catch {
       field.select();
-      said.textContent = "It is selected: copy it with your keyboard.";
+      copied = document.execCommand("copy");
     }
+    said.textContent = copied ? "Copied." : "It is selected: copy it with your keyboard.";
   });
 }
 for (const field of document.querySelectorAll("[data-select]")) {

