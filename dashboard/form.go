@@ -45,14 +45,12 @@ func (v *visit) takes(f *form, err error) bool {
 		f.Message = "Somebody changed it while you were at it. What you typed is kept: look at what it is now, and save again to replace it."
 	case codeInvalid:
 		for _, e := range p.Errors {
-			name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(e.Pointer, "#"), "/"), "/")
+			name, in, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(e.Pointer, "#"), "/"), "/")
 			if name == "limits" {
-				name = "max" // forms have one limit
+				limit, _, _ := strings.Cut(in, "/")
+				name = f.limitField(limit)
 			}
-			text := e.Detail
-			if text != "" {
-				text = strings.ToUpper(text[:1]) + text[1:]
-			}
+			text := sentence(e.Detail)
 			if _, ok := f.Values[name]; ok && name != "" {
 				f.Errors[name] = text
 			} else {
@@ -72,6 +70,11 @@ type input struct {
 	Kind                            string // of an <input>
 	Options                         []option
 	On                              bool
+}
+
+// Decimal reports whether it is an amount.
+func (i input) Decimal() bool {
+	return slices.Contains([]string{"max", "amount", "raise", "hours"}, strings.TrimRight(i.Name, "-0123456789"))
 }
 
 // ID is the field's, in the page.
@@ -96,6 +99,15 @@ type option struct {
 
 func inputOf(f *form, kind, name, label, hint string) input {
 	return input{Name: name, Label: label, Hint: hint, Value: f.Values.Get(name), Error: f.Errors[name], Kind: kind}
+}
+
+// suggest is a field with suggestions.
+func suggest(f *form, name, label, hint string, values []string) input {
+	i := inputOf(f, "text", name, label, hint)
+	for _, s := range values {
+		i.Options = append(i.Options, option{Value: s})
+	}
+	return i
 }
 
 func tick(f *form, name, label, hint string) input {
@@ -187,23 +199,22 @@ const usualPeriod = "month"
 // keepPeriod is the choice to leave a period as it is.
 const keepPeriod = "keep"
 
-// limit reads the fields of a limit: max, period, zone and soft. nil where no
-// amount is given.
-func (v *visit) limit(f *form) *saccount.LimitSpec {
-	amount, unit, zone := v.text("max"), v.text("period"), v.text("zone")
+// limit reads the fields of a limit: max, period and zone, with the suffix of
+// their names. nil where no amount is given.
+func (v *visit) limit(f *form, suffix string) *saccount.LimitSpec {
+	amount, unit, zone := v.text("max"+suffix), v.text("period"+suffix), v.text("zone"+suffix)
 	if amount == "" {
 		if unit != "" && unit != "never" && unit != keepPeriod && unit != usualPeriod {
-			f.Errors["max"] = "Give an amount, or choose Never again: a period without an amount limits nothing."
+			f.Errors["max"+suffix] = "Give an amount, or choose Never again: a period without an amount limits nothing."
 		}
 		return nil
 	}
 	max, err := quota.ParseCredits(amount)
 	if err != nil || max < 0 {
-		f.Errors["max"] = `Give an amount of credits such as 500 or 0.25, at most six digits after the point. 0 lets nothing be spent.`
+		f.Errors["max"+suffix] = `Give an amount of credits such as 500 or 0.25, at most six digits after the point. 0 lets nothing be spent.`
 		return nil
 	}
-	soft := v.form.Get("soft") != ""
-	spec := &saccount.LimitSpec{Max: &max, Soft: &soft}
+	spec := &saccount.LimitSpec{Max: &max}
 	if unit == keepPeriod {
 		return spec
 	}
@@ -212,14 +223,14 @@ func (v *visit) limit(f *form) *saccount.LimitSpec {
 		u, err = quota.Never, nil
 	}
 	if err != nil {
-		f.Errors["period"] = "Choose when it resets."
+		f.Errors["period"+suffix] = "Choose when it resets."
 		return nil
 	}
 	p := quota.Period{Unit: u}
 	if u != quota.Never && zone != "" {
 		p.Zone = zone
 		if err := p.Validate(v.cfg.Now()); err != nil {
-			f.Errors["zone"] = "There is no such time zone. Write one as Europe/Berlin, or leave it empty for the organization's."
+			f.Errors["zone"+suffix] = "There is no such time zone. Write one as Europe/Berlin, or leave it empty for the organization's."
 			return nil
 		}
 	}

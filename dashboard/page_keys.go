@@ -17,7 +17,7 @@ type keyForm struct {
 	New          bool
 	Account      saccount.Account
 	Key          *saccount.Key
-	Periods      []option
+	Limits       limitGroups
 	Environments []string
 	Expiries     []option
 	Revision     int64
@@ -80,12 +80,12 @@ func (v *visit) newKey() error {
 	if err != nil {
 		return err
 	}
-	return v.newKeyPage(a, newForm("expiry", "365d", "period", usualPeriod))
+	return v.newKeyPage(a, newForm("expiry", "365d").limitsForm(nil))
 }
 
 func (v *visit) newKeyPage(a saccount.Account, f *form) error {
 	return v.render("key_form", "New key of "+a.Name, keyForm{
-		Form: f, New: true, Account: a, Periods: periods, Environments: environments, Expiries: expiries,
+		Form: f, New: true, Account: a, Limits: f.groups(nil), Environments: environments, Expiries: expiries,
 	})
 }
 
@@ -96,12 +96,12 @@ func (v *visit) createKey() error {
 		return err
 	}
 	f := v.sent()
+	if v.more(f) {
+		return v.newKeyPage(a, f)
+	}
 	spec := saccount.KeySpec{
 		Name: v.form.Get("name"), Environment: v.text("environment"), Labels: v.labels(f), Scopes: strings.Fields(v.form.Get("scopes")),
-		AllowFrom: v.ranges(f), Expires: v.expiry(f),
-	}
-	if l := v.limit(f); l != nil {
-		spec.Limits = saccount.Limits{"": l}
+		AllowFrom: v.ranges(f), Expires: v.expiry(f), Limits: v.limits(f, nil),
 	}
 	if f.Wrong() {
 		v.status = http.StatusUnprocessableEntity
@@ -194,13 +194,13 @@ func (v *visit) editKey() error {
 		f.Values.Set("expiry", "at")
 		f.Values.Set("expires", k.Expires.In(v.zone()).Format("2006-01-02T15:04:05"))
 	}
-	return v.editKeyPage(k, a, f)
+	return v.editKeyPage(k, a, f.limitsForm(k.Limits))
 }
 
 func (v *visit) editKeyPage(k saccount.Key, a saccount.Account, f *form) error {
 	v.here = "accounts"
 	return v.render("key_form", "Edit "+k.Name, keyForm{
-		Form: f, Account: a, Key: &k, Environments: environments, Expiries: expiries, Revision: k.Revision,
+		Form: f, Account: a, Key: &k, Limits: f.groups(k.Limits), Environments: environments, Expiries: expiries, Revision: k.Revision,
 	})
 }
 
@@ -210,8 +210,11 @@ func (v *visit) updateKey() error {
 		return err
 	}
 	f := v.sent()
+	if v.more(f) {
+		return v.editKeyPage(k, a, f)
+	}
 	name, env, scopes := v.form.Get("name"), v.text("environment"), strings.Fields(v.form.Get("scopes"))
-	labels, ranges, expires := v.labels(f), v.ranges(f), v.expiry(f)
+	labels, ranges, expires, limits := v.labels(f), v.ranges(f), v.expiry(f), v.limits(f, k.Limits)
 	if expires.Equal(k.Expires.Truncate(time.Second)) {
 		expires = k.Expires // as it was: the form shows whole seconds
 	}
@@ -219,7 +222,9 @@ func (v *visit) updateKey() error {
 		v.status = http.StatusUnprocessableEntity
 		return v.editKeyPage(k, a, f)
 	}
-	u := saccount.Update{Revision: v.revision(), Name: &name, Environment: &env, Labels: newLabels(k.Labels, labels), Scopes: &scopes, AllowFrom: &ranges}
+	u := saccount.Update{
+		Revision: v.revision(), Name: &name, Environment: &env, Labels: newLabels(k.Labels, labels), Scopes: &scopes, AllowFrom: &ranges, Limits: limits,
+	}
 	if !expires.Equal(k.Expires) {
 		u.Expires = &expires
 	}

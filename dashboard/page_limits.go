@@ -94,7 +94,7 @@ func (v *visit) editLimit() error {
 	}
 	name := v.params["limit"]
 	if name == newLimitName {
-		f := newForm("period", usualPeriod)
+		f := newForm().limitsForm(nil)
 		if len(o.limits) == 0 {
 			f.Values.Set("limit", quota.DefaultLimitName)
 		}
@@ -104,10 +104,8 @@ func (v *visit) editLimit() error {
 	if l == nil {
 		return notFound("limit")
 	}
-	f := newForm("max", l.Max.String(), "period", l.Period.Unit.String(), "zone", l.Period.Zone)
-	if !simple(l.Period) {
-		f.Values.Set("period", keepPeriod)
-	}
+	f := newForm()
+	f.addLimit(l)
 	if l.Soft {
 		f.Values.Set("soft", "on")
 	}
@@ -143,9 +141,7 @@ func (v *visit) limitPage(o limited, f *form) error {
 				p.Card = &cards[i]
 			}
 		}
-		if !simple(l.Period) {
-			p.Periods = append([]option{{Value: keepPeriod, Label: "As it is: " + periodText(l.Period)}}, periods...)
-		}
+		p.Periods = periodsOf(*l)
 	}
 	unit, err := quota.ParseUnit(f.Values.Get("period"))
 	if err != nil {
@@ -166,17 +162,16 @@ func (v *visit) setLimit() error {
 	name := v.params["limit"]
 	if name == newLimitName {
 		name = v.text("limit")
-		switch err := quota.CheckLimitName(name); {
-		case err != nil:
-			f.Errors["limit"] = `Give it a name of its own, such as "daily": up to 64 of a-z, 0-9, "_", "-" and ".".`
-		case findLimit(o.limits, name) != nil:
-			f.Errors["limit"] = "There is a limit of this name already; change that one, or give another name."
-		}
+		v.nameLimit(f, "", name, o.limits)
 	} else if findLimit(o.limits, name) == nil {
 		return notFound("limit")
 	}
-	spec := v.limit(f)
-	if spec == nil && !f.Wrong() {
+	spec := v.limit(f, "")
+	switch {
+	case spec != nil:
+		soft := v.form.Get("soft") != ""
+		spec.Soft = &soft
+	case !f.Wrong():
 		f.Errors["max"] = "Give an amount of credits. To have no limit, remove it."
 	}
 	if spec != nil && spec.Period != nil && simplyEqual(findLimit(o.limits, name), *spec.Period) {

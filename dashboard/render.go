@@ -30,9 +30,11 @@ func newTemplates(a assets) (templates, error) {
 		"percent": percent,
 		"field":   inputOf,
 		"choice":  choice,
+		"suggest": suggest,
 		"tick":    tick,
 		"bar":     limitBar,
 		"status":  statusText,
+		"upper":   sentence,
 		"policy":  func(o *saccount.Org) saccount.KeyPolicy { return policyOf(*o) },
 	}
 	shared, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/parts*.html")
@@ -160,7 +162,11 @@ func percent(part, whole quota.Credits) string {
 
 // statusText is a status as a word of a page.
 func statusText(status any) string {
-	s := fmt.Sprint(status)
+	return sentence(fmt.Sprint(status))
+}
+
+// sentence is a text as it stands alone.
+func sentence(s string) string {
 	if s == "" {
 		return ""
 	}

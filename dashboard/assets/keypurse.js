@@ -30,6 +30,27 @@ if (document.getElementById("token")) {
   });
 }
 
+// Whoever fills a field that belongs to a choice makes the choice.
+for (const box of document.querySelectorAll("[data-chooses]")) {
+  box.addEventListener("input", () => {
+    const { chooses, value } = box.dataset;
+    document.querySelector(`input[name="${chooses}"][value="${value}"]`).checked = true;
+  });
+}
+
+// Time zones are suggested where the browser knows them.
+if (Intl.supportedValuesOf) {
+  const list = document.createElement("datalist");
+  list.id = "zones";
+  for (const field of document.querySelectorAll("input[name^=zone]")) {
+    if (!list.isConnected) {
+      list.append(...Intl.supportedValuesOf("timeZone").map((zone) => new Option(zone, zone)));
+      document.body.append(list);
+    }
+    field.setAttribute("list", list.id);
+  }
+}
+
 // What is wrong with a form is read first.
 document.getElementById("wrong")?.focus();
 

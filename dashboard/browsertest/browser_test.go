@@ -142,7 +142,7 @@ func (b *tab) listen(ev any) {
 	case *log.EventEntryAdded:
 		f := fault{"", ev.Entry.Text}
 		if ev.Entry.Source == log.EntrySourceNetwork {
-			f.url = ev.Entry.URL
+			f.url, _, _ = strings.Cut(ev.Entry.URL, "#")
 		}
 		b.faults = append(b.faults, f)
 	case *network.EventResponseReceived:
@@ -227,9 +227,16 @@ func (b *tab) press(text string) int {
 }
 
 // fill types into a field, in place of what is there.
-func (b *tab) fill(label, text string) {
+func (b *tab) fill(label, text string) { b.t.Helper(); b.retype(labelled(label), text) }
+
+// fillNamed is for a field whose label others have too.
+func (b *tab) fillNamed(name, text string) { b.t.Helper(); b.retype(byName(name), text) }
+
+func byName(name string) string { return fmt.Sprintf(`//*[@name=%q]`, name) }
+
+func (b *tab) retype(sel, text string) {
 	b.t.Helper()
-	b.do(chromedp.Focus(labelled(label)), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error { return retype(ctx, t, text) }))
+	b.do(chromedp.Focus(sel), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error { return insert(ctx, t, text) }))
 }
 
 // choose chooses an option by what it says, as a person's browser does.
@@ -237,6 +244,14 @@ func (b *tab) choose(label, option string) {
 	b.t.Helper()
 	b.do(chromedp.SendKeys(labelled(label), option))
 }
+
+func (b *tab) chooseNamed(name, option string) {
+	b.t.Helper()
+	b.do(chromedp.SendKeys(byName(name), option))
+}
+
+// hides waits until nothing fits a selector of CSS.
+func (b *tab) hides(css string) { b.t.Helper(); b.do(chromedp.WaitNotPresent(chromedp.CSS(css))) }
 
 // click clicks on a field, or on whatever a label is of.
 func (b *tab) click(label string) {
@@ -253,7 +268,7 @@ func (b *tab) text() string {
 // sees waits until the page says something.
 func (b *tab) sees(text string) {
 	b.t.Helper()
-	b.do(chromedp.WaitVisible(fmt.Sprintf(`//*[normalize-space(text())=%q]`, text)))
+	b.do(chromedp.WaitVisible(fmt.Sprintf("//*[normalize-space(text())='%s']", text)))
 }
 
 // value is what is in a field.

@@ -142,14 +142,13 @@ func TestScreenshots(t *testing.T) {
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	h := newHost(t)
 	h.furnish(t)
+	month, day := quota.Period{Unit: quota.Month}, quota.Period{Unit: quota.Day}
+	h.history(t, "acme", saccount.AccountSpec{Name: "Search Indexer", Limits: saccount.Limits{"": saccount.NewLimit(500*quota.Credit, month)}},
+		saccount.KeySpec{Name: "First half", Environment: "production"}, saccount.KeySpec{Name: "Second half", Environment: "production"}, saccount.KeySpec{Name: "Trial", Environment: "staging"})
+	h.history(t, "acme", saccount.AccountSpec{Name: "Support Assistant", Limits: saccount.Limits{"": saccount.NewLimit(15*quota.Credit, day)}}, saccount.KeySpec{Name: "Assistant"})
+	h.history(t, "acme", saccount.AccountSpec{Name: "Nightly Report"}, saccount.KeySpec{Name: "Report job"})
 	sam := h.browser(t, "sam")
-	sam.crawl(func(path string) {
-		name := strings.Map(func(r rune) rune {
-			if strings.ContainsRune("/?&=", r) {
-				return '-'
-			}
-			return r
-		}, path)
+	shot := func(name string) {
 		for _, width := range []int64{wide, narrow} {
 			for _, scheme := range []string{"light", "dark"} {
 				sam.look(width, scheme)
@@ -158,5 +157,27 @@ func TestScreenshots(t *testing.T) {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, scheme)), png, 0o644))
 			}
 		}
+		sam.look(wide, "light")
+	}
+	// A page of each kind, named by its path.
+	pages := map[string]string{}
+	sam.crawl(func(path string) {
+		if s := sam.shape(); pages[s] == "" {
+			pages[s] = path
+			shot(strings.NewReplacer("/", " ", "?", " ", "&", " ", "=", "-").Replace(path))
+		}
 	}, starts...)
+	// And those that are answers to a form.
+	sam.open("orgs/acme/accounts/new")
+	sam.fill("Name", "Payment Worker")
+	sam.fill("Credit limit", "five")
+	sam.press("Add another limit")
+	sam.press("Create the service account")
+	shot("a form with what is wrong")
+	sam.open("orgs/acme/accounts")
+	sam.press("Search Indexer")
+	sam.createKey("Reserve")
+	shot("a token, the only time")
+	sam.leads(chromedp.Reload())
+	shot("a token, again")
 }

@@ -28,8 +28,8 @@ func setMedia(ctx context.Context, t *chromedp.Target, p emulation.SetEmulatedMe
 	return err
 }
 
-// retype types in place of what is in the field that has the focus.
-func retype(ctx context.Context, t *chromedp.Target, text string) error {
+// insert types in place of what is in the field that has the focus.
+func insert(ctx context.Context, t *chromedp.Target, text string) error {
 	if _, err := cdp.Call(ctx, t, runtime.Evaluate, runtime.EvaluateParams{Expression: "document.activeElement.select()"}); err != nil {
 		return err
 	}
