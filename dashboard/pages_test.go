@@ -90,6 +90,7 @@ func TestPagesLifecycle(t *testing.T) {
 	require.NotEmpty(t, token)
 	assert.Equal(t, "no-store", shown.Header().Get("Cache-Control"))
 	assert.Contains(t, body, "_API_KEY="+token)
+	assert.NotRegexp(t, `=["'][^"'>]*`+token, body, "in no attribute, where things look for values")
 	_, err = k.Service.Authenticate(t.Context(), token, addr("192.0.2.1"))
 	require.NoError(t, err)
 	twice := k.send(manager, account+"/keys/new", "name", "Backend", "expiry", "90d", "once", "k1")

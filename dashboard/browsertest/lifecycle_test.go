@@ -63,6 +63,10 @@ func TestLifecycle(t *testing.T) {
 	token := alice.createKey("Backend")
 	assert.Contains(t, alice.text(), "This is the only time the token is shown")
 	alice.usable()
+	for _, width := range []int64{narrow, wide} {
+		alice.look(width, "light")
+		assert.True(t, js[bool](alice, `(f => f.scrollHeight <= f.clientHeight && f.scrollWidth <= f.clientWidth)(document.getElementById("token"))`), "all of it is seen")
+	}
 	alice.allowClipboard()
 	alice.do(chromedp.Click(named("Copy")))
 	alice.sees("Copied.")
