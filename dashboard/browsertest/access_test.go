@@ -83,7 +83,7 @@ func TestScriptsOff(t *testing.T) {
 	assert.Equal(t, []int{200, 200, 429}, []int{h.work(t, token), h.work(t, token), h.work(t, token)})
 	ada.open(account)
 	assert.Contains(t, ada.text(), "2 of 2 credits spent")
-	ada.press("Edit limit credits")
+	ada.press("Edit, top up or raise credits")
 	ada.fill("Credits to add, once", "5")
 	require.Equal(t, 200, ada.press("Top up"))
 	assert.Contains(t, ada.text(), "2 of 7 credits spent")

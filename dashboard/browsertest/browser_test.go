@@ -290,7 +290,7 @@ func (b *tab) source() string {
 // look sets width of the window and the colours that the person likes.
 func (b *tab) look(width int64, scheme string) {
 	b.t.Helper()
-	b.do(chromedp.EmulateViewport(width, 900), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+	b.do(chromedp.EmulateViewport(width, 640), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		return setMedia(ctx, t, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
 	}))
 }

@@ -90,3 +90,13 @@ func submit(to string) chromedp.Action[chromedp.Void] {
 		return err
 	})
 }
+
+// downloads has what is downloaded put into a directory.
+func (b *tab) downloads(dir string) {
+	b.t.Helper()
+	c := chromedp.FromContext(b.ctx)
+	_, err := cdp.Call(b.ctx, c.Browser, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{
+		Behavior: browser.SetDownloadBehaviorBehaviorAllow, DownloadPath: dir, BrowserContextID: c.BrowserContextID,
+	})
+	require.NoError(b.t, err)
+}
