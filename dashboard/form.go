@@ -74,7 +74,7 @@ type input struct {
 
 // Decimal reports whether it is an amount.
 func (i input) Decimal() bool {
-	return slices.Contains([]string{"max", "amount", "raise", "hours"}, strings.TrimRight(i.Name, "-0123456789"))
+	return slices.Contains([]string{"max", "amount", "raise", "hours", "rate", "burst"}, strings.TrimRight(i.Name, "-0123456789"))
 }
 
 // ID is the field's, in the page.

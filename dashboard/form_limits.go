@@ -154,6 +154,44 @@ func (v *visit) nameLimit(f *form, s, name string, was []quota.Limit) {
 	}
 }
 
+// rateForm fills in the fields of a rate limit.
+func (f *form) rateForm(r *saccount.RateLimit) *form {
+	if r != nil {
+		f.Values.Set("rate", strconv.FormatFloat(r.PerSecond, 'f', -1, 64))
+		f.Values.Set("burst", strconv.Itoa(r.Burst))
+	}
+	return f
+}
+
+// rate reads the fields of a rate limit. nil where it is as it was; the zero
+// RateLimit where it was emptied.
+func (v *visit) rate(f *form, was *saccount.RateLimit) *saccount.RateLimit {
+	perSecond, burst := v.text("rate"), v.text("burst")
+	if perSecond == "" {
+		switch {
+		case burst != "":
+			f.Errors["rate"] = "Give how many requests a second there may be, or leave both fields empty."
+		case was != nil && v.form.Has("rate"):
+			return &saccount.RateLimit{}
+		}
+		return nil
+	}
+	r := saccount.RateLimit{}
+	var err error
+	if r.PerSecond, err = strconv.ParseFloat(perSecond, 64); err != nil || !(r.PerSecond > 0 && r.PerSecond <= 1e6) {
+		f.Errors["rate"] = "Give a number of requests above 0 and up to 1000000, such as 20 or 0.5."
+	}
+	if burst != "" {
+		if r.Burst, err = strconv.Atoi(burst); err != nil || r.Burst < 1 || r.Burst > 1e6 {
+			f.Errors["burst"] = "Give a whole number of requests from 1 to 1000000, or leave it empty."
+		}
+	}
+	if was != nil && *was == r {
+		return nil
+	}
+	return &r
+}
+
 // limitField is the field that an error of a limit is shown at.
 func (f *form) limitField(name string) string {
 	for i := range f.limitGroups() {

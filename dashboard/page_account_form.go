@@ -47,7 +47,7 @@ func (v *visit) createAccount() error {
 	if v.more(f) {
 		return v.accountForm(f, nil)
 	}
-	spec := saccount.AccountSpec{Name: v.form.Get("name"), Description: v.form.Get("description"), Labels: v.labels(f), Limits: v.limits(f, nil)}
+	spec := saccount.AccountSpec{Name: v.form.Get("name"), Description: v.form.Get("description"), Labels: v.labels(f), Limits: v.limits(f, nil), Rate: v.rate(f, nil)}
 	if !f.Wrong() {
 		v.guard()
 		a, err := v.svc.CreateAccount(v.ctx, v.caller.Actor, v.org(), spec)
@@ -71,7 +71,7 @@ func (v *visit) editAccount() error {
 		return err
 	}
 	f := newForm("name", a.Name, "description", a.Description, "labels", labelLines(a.Labels))
-	return v.accountForm(f.limitsForm(a.Limits), &a)
+	return v.accountForm(f.limitsForm(a.Limits).rateForm(a.Rate), &a)
 }
 
 func (v *visit) updateAccount() error {
@@ -85,11 +85,11 @@ func (v *visit) updateAccount() error {
 		return v.accountForm(f, &a)
 	}
 	name, description := v.form.Get("name"), v.form.Get("description")
-	labels, limits := v.labels(f), v.limits(f, a.Limits)
+	labels, limits, rate := v.labels(f), v.limits(f, a.Limits), v.rate(f, a.Rate)
 	if !f.Wrong() {
 		v.guard()
 		_, err := v.svc.UpdateAccount(v.ctx, v.caller.Actor, v.org(), a.ID, saccount.Update{
-			Revision: v.revision(), Name: &name, Description: &description, Labels: newLabels(a.Labels, labels), Limits: limits,
+			Revision: v.revision(), Name: &name, Description: &description, Labels: newLabels(a.Labels, labels), Limits: limits, Rate: rate,
 		})
 		if err == nil || errors.Is(err, saccount.ErrDone) {
 			return v.redirect(v.orgPath("accounts", a.ID))

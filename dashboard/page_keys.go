@@ -101,7 +101,7 @@ func (v *visit) createKey() error {
 	}
 	spec := saccount.KeySpec{
 		Name: v.form.Get("name"), Environment: v.text("environment"), Labels: v.labels(f), Scopes: strings.Fields(v.form.Get("scopes")),
-		AllowFrom: v.ranges(f), Expires: v.expiry(f), Limits: v.limits(f, nil),
+		AllowFrom: v.ranges(f), Expires: v.expiry(f), Limits: v.limits(f, nil), Rate: v.rate(f, nil),
 	}
 	if f.Wrong() {
 		v.status = http.StatusUnprocessableEntity
@@ -194,7 +194,7 @@ func (v *visit) editKey() error {
 		f.Values.Set("expiry", "at")
 		f.Values.Set("expires", k.Expires.In(v.zone()).Format("2006-01-02T15:04:05"))
 	}
-	return v.editKeyPage(k, a, f.limitsForm(k.Limits))
+	return v.editKeyPage(k, a, f.limitsForm(k.Limits).rateForm(k.Rate))
 }
 
 func (v *visit) editKeyPage(k saccount.Key, a saccount.Account, f *form) error {
@@ -214,7 +214,7 @@ func (v *visit) updateKey() error {
 		return v.editKeyPage(k, a, f)
 	}
 	name, env, scopes := v.form.Get("name"), v.text("environment"), strings.Fields(v.form.Get("scopes"))
-	labels, ranges, expires, limits := v.labels(f), v.ranges(f), v.expiry(f), v.limits(f, k.Limits)
+	labels, ranges, expires, limits, rate := v.labels(f), v.ranges(f), v.expiry(f), v.limits(f, k.Limits), v.rate(f, k.Rate)
 	if expires.Equal(k.Expires.Truncate(time.Second)) {
 		expires = k.Expires // as it was: the form shows whole seconds
 	}
@@ -223,7 +223,7 @@ func (v *visit) updateKey() error {
 		return v.editKeyPage(k, a, f)
 	}
 	u := saccount.Update{
-		Revision: v.revision(), Name: &name, Environment: &env, Labels: newLabels(k.Labels, labels), Scopes: &scopes, AllowFrom: &ranges, Limits: limits,
+		Revision: v.revision(), Name: &name, Environment: &env, Labels: newLabels(k.Labels, labels), Scopes: &scopes, AllowFrom: &ranges, Limits: limits, Rate: rate,
 	}
 	if !expires.Equal(k.Expires) {
 		u.Expires = &expires

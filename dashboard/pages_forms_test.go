@@ -16,6 +16,46 @@ import (
 
 var fieldNames = regexp.MustCompile(` name="([a-z]+(?:-\d+)?)"`)
 
+// A rate limit is set, kept, changed and removed.
+func TestPagesRateLimit(t *testing.T) {
+	k := newKit(t)
+	a, err := k.Service.CreateAccount(t.Context(), "x", "acme", saccount.AccountSpec{Name: "Worker of nights"})
+	require.NoError(t, err)
+	_, key, err := k.Service.CreateKey(t.Context(), "x", "acme", a.ID, saccount.KeySpec{Name: "Backend"})
+	require.NoError(t, err)
+	rates := map[string]func() *saccount.RateLimit{
+		"orgs/acme/accounts/" + a.ID + "/edit": func() *saccount.RateLimit {
+			a, err := k.Service.GetAccount(t.Context(), "acme", a.ID)
+			require.NoError(t, err)
+			return a.Rate
+		},
+		"orgs/acme/keys/" + key.ID + "/edit": func() *saccount.RateLimit {
+			key, err := k.Service.GetKey(t.Context(), "acme", key.ID)
+			require.NoError(t, err)
+			return key.Rate
+		},
+	}
+	for edit, rate := range rates {
+		send := func(fields ...string) answer {
+			return k.send(manager, edit, append(fields, "name", "Worker of nights", "expiry", "never", "once", fmt.Sprint(edit, fields))...)
+		}
+		for wrong, at := range map[[2]string]string{{"many", ""}: "rate", {"-1", ""}: "rate", {"NaN", ""}: "rate", {"", "5"}: "rate", {"5", "0"}: "burst", {"5", "1.5"}: "burst"} {
+			a := send("rate", wrong[0], "burst", wrong[1])
+			assert.Equal(t, http.StatusUnprocessableEntity, a.Code, wrong)
+			assert.Contains(t, a.Body.String(), "f-"+at+"-error", wrong)
+		}
+		send("rate", "2.5", "burst", "").to(edit)
+		assert.Equal(t, &saccount.RateLimit{PerSecond: 2.5, Burst: 3}, rate())
+		assert.Contains(t, k.page(manager, edit).text(), `value="2.5"`)
+		send().to(edit)
+		assert.NotNil(t, rate(), "a form without the fields changes nothing")
+		send("rate", "20", "burst", "100").to(edit)
+		assert.Equal(t, &saccount.RateLimit{PerSecond: 20, Burst: 100}, rate())
+		send("rate", "", "burst", "").to(edit)
+		assert.Nil(t, rate())
+	}
+}
+
 // Several limits are made, changed and removed in the one form of an account, and
 // of a key, and what was not changed goes on as it was.
 func TestPagesSeveralLimits(t *testing.T) {
