@@ -34,7 +34,9 @@
 // scripts and without anything from elsewhere. A form counts once, however often
 // it is sent, and keeps what was typed where it is refused. A token is in the
 // answer to the form that made it and nowhere else: load that page again and it
-// is gone. Management keys open no page.
+// is gone. Management keys open no page. Forms are taken from the handler's own
+// origin alone, which a proxy must leave in the Host that it passes on, or
+// Config.TrustedOrigins name.
 //
 // The overview reads the same few things however large the organization is: it
 // looks for keys that need a hand among the first thousand, ranks accounts where
