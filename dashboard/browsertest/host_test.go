@@ -1,9 +1,12 @@
 package browsertest
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/dashboard"
 	"github.com/keypurse/keypurse/middleware"
 	"github.com/keypurse/keypurse/quota"
@@ -47,7 +51,10 @@ func newHost(t *testing.T) *host {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, st.Close()) })
 	h := &host{}
-	h.svc, err = saccount.New(st, saccount.Config{Prefix: "acme_live", Now: h.now})
+	h.svc, err = saccount.New(st, saccount.Config{
+		Prefix: "acme_live", Now: h.now, Secrets: []saccount.Secret{{ID: "1", Key: bytes.Repeat([]byte("k"), saccount.MinSecretLen)}},
+		Alerts: saccount.Alerts{Webhooks: alert.WebhookConfig{AllowHTTP: true, Ports: []uint16{}, Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, h.svc.Close()) })
 	for id, name := range map[string]string{"acme": "Acme", "globex": "Globex"} {
@@ -133,6 +140,36 @@ func (h *host) history(t *testing.T, org string, spec saccount.AccountSpec, keys
 		}
 	}
 	return a
+}
+
+// alerted makes a recipient of the organization's alerts that fails to take any,
+// and returns once they were sent to it.
+func (h *host) alerted(t *testing.T, org string) {
+	t.Helper()
+	came := make(chan string, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		select {
+		case came <- r.Header.Get("webhook-id"):
+		default:
+		}
+	}))
+	t.Cleanup(srv.Close)
+	r, err := h.svc.AddRecipient(t.Context(), "user:ada", org, saccount.RecipientSpec{Name: "On call", URL: srv.URL + "/in"})
+	require.NoError(t, err)
+	require.NoError(t, h.svc.TestAlert(t.Context(), "user:ada", org, r.ID))
+	ctx, stop := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- h.svc.Watch(ctx) }()
+	t.Cleanup(func() { stop(); require.NoError(t, <-watched) })
+	for seen := map[string]bool{}; len(seen) < 2; { // the first one's answer is written by the time of the second
+		select {
+		case id := <-came:
+			seen[id] = true
+		case <-time.After(deadline):
+			require.Fail(t, "no alert was sent")
+		}
+	}
 }
 
 // escaped is a name as it stands in a path.

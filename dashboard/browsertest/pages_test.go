@@ -65,6 +65,7 @@ func (h *host) furnish(t *testing.T) {
 	gone, err := h.svc.CreateAccount(ctx, "user:alice", "acme", saccount.AccountSpec{Name: "Retired Importer"})
 	require.NoError(t, err)
 	require.NoError(t, h.svc.DeleteAccount(ctx, "user:alice", "acme", gone.ID))
+	h.alerted(t, "acme")
 	_, err = h.svc.CreateMember(ctx, "user:ada", "acme", saccount.MemberSpec{ID: "mia@example.com", Name: "Mia", Limits: daily(5)})
 	require.NoError(t, err)
 }
