@@ -2,6 +2,7 @@ package browsertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -66,17 +67,48 @@ func launch(t *testing.T) context.Context {
 			return
 		}
 		shared.axe = string(script)
-		opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.Flag("host-resolver-rules", "MAP "+lanName+" 127.0.0.1"))
+		opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.DisableGPU, chromedp.Flag("host-resolver-rules", "MAP "+lanName+" 127.0.0.1"))
 		if os.Geteuid() == 0 {
 			opts = append(opts, chromedp.NoSandbox) // it refuses to run as root otherwise
 		}
 		allocator, stopAll := chromedp.NewExecAllocator(context.Background(), opts...)
-		ctx, stop := chromedp.NewContext(allocator)
+		ctx, stop := chromedp.NewContext(allocator, chromedp.WithDebugf(said.add))
 		shared.ctx, shared.stop = ctx, func() { stop(); stopAll() }
 		shared.err = chromedp.Do(ctx)
 	})
 	need.Have(t, shared.err)
 	return shared.ctx
+}
+
+// talk is what was last said to the browser and by it, for a step that does not
+// end.
+type talk struct {
+	mu   sync.Mutex
+	last []string
+}
+
+var said talk
+
+func (s *talk) add(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = append(s.last[max(0, len(s.last)-40):], time.Now().Format("05.000 ")+text[:min(len(text), 240)])
+}
+
+func (s *talk) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.last, "\n")
+}
+
+// ended fails the test where a step went wrong or did not end in time.
+func (b *tab) ended(err error) {
+	b.t.Helper()
+	if errors.Is(err, context.DeadlineExceeded) {
+		b.t.Log("said last:\n" + said.String())
+	}
+	require.NoError(b.t, err)
 }
 
 // tab is one tab of a person's browser.
@@ -175,7 +207,7 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, deadline)
 	defer cancel()
-	require.NoError(b.t, chromedp.Do(ctx, steps...))
+	b.ended(chromedp.Do(ctx, steps...))
 }
 
 // js evaluates an expression in the page; a promise is waited for.
@@ -184,7 +216,7 @@ func js[T any](b *tab, expr string) T {
 	ctx, cancel := context.WithTimeout(b.ctx, deadline)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expr, chromedp.EvalAwaitPromise))
-	require.NoError(b.t, err, expr[:min(len(expr), 200)])
+	b.ended(err)
 	return v
 }
 
@@ -194,7 +226,7 @@ func (b *tab) leads(steps ...chromedp.Action[chromedp.Void]) int {
 	ctx, cancel := context.WithTimeout(b.ctx, deadline)
 	defer cancel()
 	res, err := chromedp.RunResponse(ctx, steps...)
-	require.NoError(b.t, err)
+	b.ended(err)
 	if res == nil {
 		return 0 // it was not asked for over the network
 	}
