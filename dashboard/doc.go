@@ -41,7 +41,8 @@
 // The overview reads the same few things however large the organization is: it
 // looks for keys that need a hand among the first thousand, ranks accounts where
 // there are a hundred at most, and names the page that looks further. The report
-// reads the usage of everybody who spent anything in its period. The audit trail
+// ranks more than that only where it is asked: for that it reads the usage of
+// everybody who spent anything in its period. The audit trail
 // on the page of an account or key is looked for in the newest 500 entries, and
 // the audit log is verified 100,000 entries at a time.
 //

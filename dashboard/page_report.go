@@ -44,6 +44,7 @@ type reportPage struct {
 	Refused  change
 	Reasons  []reason
 	Ranked   []rankTable
+	Rank     url.Values // the query of the report with rankings, where they are left out
 	CSV      url.Values // the query of the export
 	Back     string     // the page of whose report it is, below the organization's
 }
@@ -116,8 +117,8 @@ func (v *visit) reportSpan() (reportSpan, []link, error) {
 	return reportSpans[found], links, nil
 }
 
-// report reads everybody who spent anything in the period, where it ranks them:
-// it is a page of its own for that.
+// report sums a period up. To rank accounts, members and keys it reads all that
+// spent anything: of an organization with many accounts only where it is asked.
 func (v *visit) report(q saccount.ReportQuery, back string) error {
 	sp, links, err := v.reportSpan()
 	if err != nil {
@@ -125,11 +126,21 @@ func (v *visit) report(q saccount.ReportQuery, back string) error {
 	}
 	now := v.cfg.Now().In(v.zone())
 	q.From, q.To = sp.from(now), sp.to(now)
+	var rank url.Values
+	if q.Kind == 0 && v.text("rank") != "all" {
+		list, err := v.svc.ListAccounts(v.ctx, v.org(), saccount.Filter{Limit: smallOrg})
+		if err != nil {
+			return err
+		}
+		if list.Next != "" {
+			q.Top, rank = -1, url.Values{"period": {sp.Name}, "rank": {"all"}}
+		}
+	}
 	r, err := v.svc.Report(v.ctx, q)
 	if err != nil {
 		return badQuery(err)
 	}
-	p := reportPage{Report: r, Spans: links, Reasons: reasons(r.Total.Reasons), Back: back, Change: creditsChanged(r.Total, r.Before)}
+	p := reportPage{Report: r, Rank: rank, Spans: links, Reasons: reasons(r.Total.Reasons), Back: back, Change: creditsChanged(r.Total, r.Before)}
 	p.Requests = changed(r.Total.Requests, r.Before.Requests, byRequests.show)
 	p.Refused = changed(r.Total.Refused, r.Before.Refused, byRequests.show)
 	month := chartSpans[2]
@@ -217,8 +228,8 @@ func (v *visit) suggest(kind saccount.Kind, id string, unit quota.Unit) (*sugges
 	return &suggested{s, step.String()}, err
 }
 
-// smallOrg is how many accounts an organization's overview ranks at most: above,
-// the report does.
+// smallOrg is how many accounts an organization has at most whose overview and
+// report rank them unasked.
 const smallOrg = 100
 
 // overviewCare is what the overview says of where things go, and of what wants

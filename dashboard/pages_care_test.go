@@ -300,10 +300,18 @@ func TestReportMeasuresAreWords(t *testing.T) {
 func TestOverviewOfManyAccounts(t *testing.T) {
 	k := newKit(t)
 	for i := range 101 {
-		_, err := k.Service.CreateAccount(t.Context(), "x", "acme", saccount.AccountSpec{Name: fmt.Sprint("Account ", i)})
+		_, err := k.Service.CreateAccount(t.Context(), "x", "acme", saccount.AccountSpec{Name: fmt.Sprint("Worker ", i)})
 		require.NoError(t, err)
 	}
+	p := k.Principal(saccounttest.Spec{})
+	_, err := k.Service.Charge(t.Context(), p, saccount.Charge{Amount: quota.Credit})
+	require.NoError(t, err)
 	assert.Contains(t, k.page(viewer, "orgs/acme").text(), "too many accounts to rank them here")
+	report := k.page(viewer, "orgs/acme/report?period=7d").text()
+	assert.NotContains(t, report, "Keys that spent most")
+	rank := regexp.MustCompile(`href="\?([^"]+)">Rank all`).FindStringSubmatch(report)
+	require.NotNil(t, rank)
+	assert.Contains(t, k.page(viewer, "orgs/acme/report?"+strings.ReplaceAll(rank[1], "&amp;", "&")).text(), "Keys that spent most")
 }
 
 // What people write is shown as they wrote it on these pages too.
