@@ -3,6 +3,8 @@ package dashboard_test
 import (
 	"context"
 	"fmt"
+	"html"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -80,7 +82,40 @@ func TestAccountWithManyDeletedKeys(t *testing.T) {
 	assert.Contains(t, page, last.ID)
 	assert.Contains(t, page, key.ID)
 	assert.NotContains(t, page, "Gone")
-	assert.NotContains(t, page, "more keys than are shown")
+	assert.NotContains(t, page, "More keys")
 	assert.Contains(t, k.page(viewer, "orgs/acme/accounts").text(), `<td data-label="Keys">2</td>`)
 	assert.Contains(t, k.page(manager, "orgs/acme/accounts/"+key.Account+"/delete").text(), "2 keys go with it")
+}
+
+// The keys of an account are shown a page at a time, all of them in the end.
+func TestAccountWithManyKeys(t *testing.T) {
+	k := newKit(t)
+	a, err := k.Service.CreateAccount(t.Context(), "user:alice", "acme", saccount.AccountSpec{Name: "Worker of many"})
+	require.NoError(t, err)
+	want := map[string]bool{}
+	for i := range 120 {
+		_, key, err := k.Service.CreateKey(t.Context(), "user:alice", "acme", a.ID, saccount.KeySpec{Name: fmt.Sprint("Backend ", i)})
+		require.NoError(t, err)
+		want["keys/"+key.ID+"\""] = true
+	}
+	path, pages := "orgs/acme/accounts/"+a.ID+"?period=7d", 0
+	next := regexp.MustCompile(`<a rel="next" href="(\?[^"]+)">More keys</a>`)
+	for path != "" {
+		body := k.page(manager, path).text()
+		pages++
+		for link := range want {
+			if strings.Contains(body, link) {
+				delete(want, link)
+			}
+		}
+		assert.Equal(t, pages > 1, strings.Contains(body, "First keys"))
+		assert.Contains(t, body, "7 days", "the period stays")
+		path = ""
+		if m := next.FindStringSubmatch(body); m != nil {
+			path = "orgs/acme/accounts/" + a.ID + html.UnescapeString(m[1])
+		}
+	}
+	assert.Empty(t, want)
+	assert.Equal(t, 3, pages)
+	assert.Equal(t, 400, k.page(manager, "orgs/acme/accounts/"+a.ID+"?after=nonsense").Code)
 }

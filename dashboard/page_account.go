@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"cmp"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,8 +13,9 @@ import (
 	"github.com/keypurse/keypurse/usage"
 )
 
-// keysShown bounds the keys that an account's page lists and its chart looks at.
-const keysShown = 200
+// keysShown bounds the keys that an account's page lists at a time, and its chart
+// looks at.
+const keysShown = 50
 
 // limitCard is a limit with everything that can be done to it.
 type limitCard struct {
@@ -46,12 +48,13 @@ type figures struct {
 
 type accountPage struct {
 	figures
-	Account  saccount.Account
-	Status   saccount.Status
-	Keys     []keyRow
-	MoreKeys bool
-	CSV      string
-	Trail    *trail
+	Account   saccount.Account
+	Status    saccount.Status
+	Keys      []keyRow
+	MoreKeys  url.Values // the query of the page with the keys behind these
+	FirstKeys bool
+	CSV       string
+	Trail     *trail
 }
 
 // link is one of several choices that are addresses.
@@ -75,7 +78,7 @@ func (v *visit) account() error {
 	if err != nil {
 		return err
 	}
-	if p.figures, err = v.figures(o, keys, p.MoreKeys); err != nil {
+	if p.figures, err = v.figures(o, keys, p.MoreKeys != nil || !p.FirstKeys); err != nil {
 		return err
 	}
 	p.CSV = "usage.csv?" + url.Values{"period": {p.Period}}.Encode()
@@ -118,17 +121,28 @@ func (v *visit) figures(o limited, keys []saccount.Key, more bool) (a figures, e
 // had, of a living one those that live. all are these and, where they are not
 // too many, the deleted ones, which its chart shows too.
 func (v *visit) keyRows(a saccount.Account, p *accountPage) (all []saccount.Key, err error) {
-	list := func(statuses []saccount.Status) (saccount.Page[saccount.Key], error) {
-		return v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: statuses})
+	after, err := openCursor(v.text("after"), false)
+	if err != nil {
+		return nil, err
 	}
-	keys, err := list(everyStatus)
-	if err == nil && keys.Next != "" && !v.past {
+	p.FirstKeys = after == ""
+	list := func(statuses []saccount.Status) (saccount.Page[saccount.Key], error) {
+		return v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: statuses, Cursor: after})
+	}
+	var keys saccount.Page[saccount.Key]
+	if p.FirstKeys || v.past {
+		keys, err = list(everyStatus)
+	}
+	if err == nil && !v.past && (!p.FirstKeys || keys.Next != "") {
 		keys, err = list(nil)
 	}
 	if err != nil {
 		return nil, err
 	}
-	p.MoreKeys = keys.Next != ""
+	if keys.Next != "" {
+		p.MoreKeys = maps.Clone(v.form)
+		p.MoreKeys.Set("after", sealCursor(keys.Next, false))
+	}
 	var limited []string
 	var at []int // of each, among the rows
 	for _, k := range keys.Items {
