@@ -26,6 +26,25 @@ func (q *Query) Check() error {
 	if q.N < 1 || q.N > MaxPage {
 		return fmt.Errorf("%w query: a page of %d; give 1 to %d", quota.ErrInvalid, q.N, MaxPage)
 	}
+	if len(q.Seqs) > MaxPage {
+		return fmt.Errorf("%w query: %d alerts; give up to %d", quota.ErrInvalid, len(q.Seqs), MaxPage)
+	}
+	if q.Newest && q.Sink == "" {
+		return fmt.Errorf("%w query: the newest first are those of a sink; name it", quota.ErrInvalid)
+	}
+	return nil
+}
+
+// Check refuses a query that no store answers. Errors wrap quota.ErrInvalid.
+func (q *Recent) Check() error {
+	switch {
+	case q.N < 1 || q.N > MaxPage:
+		return fmt.Errorf("%w query: a page of %d; give 1 to %d", quota.ErrInvalid, q.N, MaxPage)
+	case q.Org == "":
+		return fmt.Errorf("%w query: it names no organization", quota.ErrInvalid)
+	case len(q.Subjects) > MaxSubjects:
+		return fmt.Errorf("%w query: %d subjects; give up to %d", quota.ErrInvalid, len(q.Subjects), MaxSubjects)
+	}
 	return nil
 }
 

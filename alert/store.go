@@ -3,6 +3,7 @@ package alert
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -15,6 +16,7 @@ var ErrMoved = errors.New("the outbox was dispatched by another")
 const (
 	MaxSinkName = 255 // bytes
 	MaxPage     = 1000
+	MaxSubjects = 256 // of a Recent
 	maxError    = 500 // bytes of a failure's text
 )
 
@@ -26,6 +28,9 @@ const (
 type Store interface {
 	// Outbox lists up to n alerts with Seq above after, in their order.
 	Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, error)
+	// Alerts lists up to q.N alerts that match, the newest first. It costs what
+	// it answers, however many alerts of others there are.
+	Alerts(ctx context.Context, q Recent) ([]quota.Alert, error)
 	// Dispatched is the Seq up to which alerts were dispatched; 0 before the first.
 	Dispatched(ctx context.Context) (seq int64, err error)
 	// Dispatch puts up deliveries (of each, Alert.Seq, Sink, State, Next and At
@@ -46,7 +51,9 @@ type Store interface {
 	// stored Attempt is the one given, passes over the others, and says how many
 	// it set.
 	SettleDeliveries(ctx context.Context, ds []Delivery) (settled int, err error)
-	// Deliveries lists up to q.N deliveries that match, by Seq and sink.
+	// Deliveries lists up to q.N deliveries that match, by Seq and sink; the
+	// newest first where q says so. With Newest, or with Seqs, it costs what it
+	// answers.
 	Deliveries(ctx context.Context, q Query) ([]Delivery, error)
 	// Turn gives one of many callers the turn named name until an instant:
 	// true where nobody has it at instant now (see TurnOver).
@@ -94,7 +101,9 @@ type Query struct {
 	Org       string
 	Sink      string
 	State     State
-	AfterSeq  int64 // the cursor: the Seq and the sink that the page before ended with
+	Seqs      []int64 // of these alerts alone, up to MaxPage of them
+	Newest    bool    // the newest alert first; of one Sink alone, which it needs
+	AfterSeq  int64   // the cursor: the Seq and the sink that the page before ended with
 	AfterSink string
 	N         int // 1 to MaxPage
 }
@@ -102,8 +111,26 @@ type Query struct {
 // Match reports whether a delivery passes the query, cursor included: the one
 // rule, for every store.
 func (q *Query) Match(d *Delivery) bool {
-	return (q.Org == "" || d.Alert.Org == q.Org) && (q.Sink == "" || d.Sink == q.Sink) && (q.State == 0 || d.State == q.State) &&
-		(d.Alert.Seq > q.AfterSeq || d.Alert.Seq == q.AfterSeq && d.Sink > q.AfterSink)
+	behind := d.Alert.Seq > q.AfterSeq || d.Alert.Seq == q.AfterSeq && d.Sink > q.AfterSink
+	if q.Newest {
+		behind = q.AfterSeq == 0 || d.Alert.Seq < q.AfterSeq
+	}
+	return behind && (q.Org == "" || d.Alert.Org == q.Org) && (q.Sink == "" || d.Sink == q.Sink) && (q.State == 0 || d.State == q.State) &&
+		(len(q.Seqs) == 0 || slices.Contains(q.Seqs, d.Alert.Seq))
+}
+
+// Recent asks for an organization's alerts, the newest first.
+type Recent struct {
+	Org      string          // never empty
+	Subjects []quota.Subject // whom they are about, up to MaxSubjects; empty: whoever it is
+	Before   int64           // the cursor: the Seq that the page before ended with; 0 begins with the newest
+	N        int             // 1 to MaxPage
+}
+
+// Match reports whether an alert passes, cursor included: the one rule, for
+// every store.
+func (q *Recent) Match(a *quota.Alert) bool {
+	return a.Org == q.Org && (q.Before == 0 || a.Seq < q.Before) && (len(q.Subjects) == 0 || slices.Contains(q.Subjects, a.Subject))
 }
 
 // Post puts an alert of a kind into the outbox, in the same step as a Write of

@@ -124,7 +124,7 @@ func (e *Spent) Outcome() string {
 type Stored struct {
 	// Call is "apply", "peek", "usage", "fold", "write", "lookup", "lookups",
 	// "count", "list", "touch", "audit" or "purge"; of alerts "outbox", "dispatched", "dispatch",
-	// "due", "claim", "settle", "deliveries" or "turn".
+	// "due", "claim", "settle", "deliveries", "alerts" or "turn".
 	Call string
 	Ops  int // of an apply: how many callers' operations were in the batch
 	// Took is how long it lasted; of "usage" the reader's own time is part of it.
@@ -342,6 +342,13 @@ func (o observed) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delive
 	ds, err := o.Store.Deliveries(ctx, q)
 	o.done(ctx, "deliveries", 0, began, err)
 	return ds, err
+}
+
+func (o observed) Alerts(ctx context.Context, q alert.Recent) ([]quota.Alert, error) {
+	began := time.Now()
+	as, err := o.Store.Alerts(ctx, q)
+	o.done(ctx, "alerts", 0, began, err)
+	return as, err
 }
 
 func (o observed) Turn(ctx context.Context, name string, now, until int64) (bool, error) {

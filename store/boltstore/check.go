@@ -110,7 +110,7 @@ func (c *checker) all(tx *snap, heads [2]head) error {
 		// concluded from what is not there.
 		return c.rows(tx)
 	}
-	for _, part := range []func(*snap) error{c.rows, c.records, c.held} {
+	for _, part := range []func(*snap) error{c.rows, c.records, c.held, c.alerts} {
 		if err := c.part(func() error { return part(tx) }); err != nil {
 			return err
 		}

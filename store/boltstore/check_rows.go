@@ -76,6 +76,10 @@ func form(t *table, k, v []byte) (err error) {
 		_, err = parseAlert(k, v)
 	case tabSent:
 		_, err = parseDelivery(k, v)
+	case tabRecent:
+		_, err = parseRecentKey(k)
+	case tabSinks:
+		_, _, _, err = parseSinkKey(k)
 	case tabDue:
 		_, _, _, err = parseDueKey(k)
 	case tabPosts, tabTurns:

@@ -17,7 +17,8 @@ import (
 
 // Posted alerts: tabPosts has an id's end under organization and id, tabPostEnds
 // finds them by that end. Deliveries: tabSent has each under the alert's Seq and
-// the sink, tabDue finds those that are Pending under sink, Next and Seq.
+// the sink, tabDue finds those that are Pending under sink, Next and Seq. What
+// is listed the newest first is found by what recent.go says.
 
 const deliveryVersion = 1
 
@@ -73,6 +74,16 @@ func putDelivery(tx *bbolt.Tx, d, was *alert.Delivery) error {
 	}
 	if d.State == alert.Pending {
 		if err := tabDue.put(tx, dueKey(nil, d.Sink, d.Next, d.Alert.Seq), nil); err != nil {
+			return err
+		}
+	}
+	if was == nil || was.State != d.State {
+		if was != nil {
+			if err := tabSinks.delete(tx, sinkKey(nil, was.Sink, was.State, was.Alert.Seq)); err != nil {
+				return err
+			}
+		}
+		if err := tabSinks.put(tx, sinkKey(nil, d.Sink, d.State, d.Alert.Seq), nil); err != nil {
 			return err
 		}
 	}
@@ -193,6 +204,7 @@ func (s *Store) overSent(tx *snap, seq int64, out *purge) error {
 			return false, err
 		}
 		out.sent = append(out.sent, bytes.Clone(k))
+		out.sinks = append(out.sinks, sinkKey(nil, d.Sink, d.State, seq))
 		if d.State == alert.Pending {
 			out.due = append(out.due, dueKey(nil, d.Sink, d.Next, seq))
 		}
@@ -409,6 +421,12 @@ func (s *Store) Deliveries(ctx context.Context, q alert.Query) (out []alert.Deli
 		return nil, fmt.Errorf("boltstore: deliveries: %w", err)
 	}
 	err = s.view(func(tx *snap) error {
+		if q.Newest {
+			return s.newest(tx, &q, &out)
+		}
+		if len(q.Seqs) > 0 {
+			return s.deliveriesOf(tx, &q, &out)
+		}
 		var a *quota.Alert
 		return tabSent.scan(tx, sentKey(nil, max(q.AfterSeq, 0), q.AfterSink), nil, func(k, v []byte) (bool, error) {
 			d, err := parseDelivery(k, v)

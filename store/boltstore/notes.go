@@ -98,6 +98,9 @@ func putAlerts(tx *bbolt.Tx, alerts []quota.Alert) error {
 		if err := tabOutbox.put(tx, appendOrdered(nil, alerts[i].Seq), quota.AppendAlert(nil, &alerts[i])); err != nil {
 			return err
 		}
+		if err := putRecent(tx, &alerts[i]); err != nil {
+			return err
+		}
 	}
 	return tabMeta.put(tx, metaAlerts, binary.AppendUvarint(nil, uint64(alerts[len(alerts)-1].Seq)))
 }

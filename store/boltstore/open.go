@@ -20,7 +20,7 @@ import (
 )
 
 // formatVersion is what this package writes; it reads those before it too.
-// Format 2 has tabStates.
+// Format 2 has tabStates, tabRecent and tabSinks.
 const formatVersion = 2
 
 var (
@@ -296,9 +296,11 @@ func load(db *bbolt.DB, cfg Config) (_ *Store, err error) {
 				}
 			}
 			if slices.Contains(lacking, tabStates) {
-				return putStates(tx)
+				if err := putStates(tx); err != nil {
+					return err
+				}
 			}
-			return nil
+			return indexAlerts(tx, lacking)
 		})
 	}
 	if err != nil {

@@ -24,6 +24,8 @@ type purge struct {
 	due    [][]byte
 	posts  [][]byte
 	pends  [][]byte // rows of tabPostEnds
+	recent [][]byte // rows of tabRecent
+	sinks  [][]byte // rows of tabSinks
 	n      int
 }
 
@@ -203,6 +205,7 @@ func (s *Store) overAlerts(tx *snap, p saccount.Purge, out *purge) error {
 			return false, err
 		}
 		out.alerts = append(out.alerts, bytes.Clone(k))
+		out.recent = append(out.recent, recentKey(nil, a.Org, "", a.Seq), recentKey(nil, a.Org, a.Subject, a.Seq))
 		out.n++
 		return true, s.overSent(tx, a.Seq, out)
 	})
@@ -258,7 +261,7 @@ func (p *purge) apply(tx *bbolt.Tx, changes []change) error {
 	for _, rows := range [...]struct {
 		t    *table
 		keys [][]byte
-	}{{tabKeeps, p.keeps}, {tabEnds, p.ends}, {tabOutbox, p.alerts}, {tabSent, p.sent}, {tabDue, p.due}, {tabPosts, p.posts}, {tabPostEnds, p.pends}} {
+	}{{tabKeeps, p.keeps}, {tabEnds, p.ends}, {tabOutbox, p.alerts}, {tabRecent, p.recent}, {tabSent, p.sent}, {tabSinks, p.sinks}, {tabDue, p.due}, {tabPosts, p.posts}, {tabPostEnds, p.pends}} {
 		for _, k := range rows.keys {
 			if err := rows.t.delete(tx, k); err != nil {
 				return err

@@ -45,11 +45,13 @@ var (
 	tabSent     = &table{[]byte("keypurse/deliveries"), 'd', "delivery"}
 	tabDue      = &table{[]byte("keypurse/due"), 'D', "delivery that is due"}
 	tabTurns    = &table{[]byte("keypurse/turns"), 't', "turn"}
+	tabRecent   = &table{[]byte("keypurse/recent"), 'A', "alert of a subject"}
+	tabSinks    = &table{[]byte("keypurse/sinks"), 'Y', "delivery of a sink"}
 	tables      = []*table{tabMeta, tabRecords, tabKeys, tabChildren, tabNames, tabStates, tabSettings, tabUses, tabAudit,
 		tabCounters, tabEnds, tabOpenings, tabReceipts, tabKeeps, tabHolds, tabOutbox, tabRequests,
-		tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
+		tabPosts, tabPostEnds, tabSent, tabDue, tabTurns, tabRecent, tabSinks}
 	// later are those that a file of an older version may lack.
-	later = []*table{tabStates, tabRequests, tabPosts, tabPostEnds, tabSent, tabDue, tabTurns}
+	later = []*table{tabStates, tabRequests, tabPosts, tabPostEnds, tabSent, tabDue, tabTurns, tabRecent, tabSinks}
 )
 
 // sumLen is the length of the two checksums behind a value: of the key alone, by

@@ -171,9 +171,31 @@ func (s *Store) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []alert.Delivery
-	for _, d := range s.alerts.sent {
-		if w := s.whole(d); q.Match(&w) && len(out) < q.N {
+	for i := range s.alerts.sent {
+		if q.Newest {
+			i = len(s.alerts.sent) - 1 - i
+		}
+		if w := s.whole(s.alerts.sent[i]); q.Match(&w) && len(out) < q.N {
 			out = append(out, w)
+		}
+	}
+	return out, nil
+}
+
+// Alerts implements alert.Store.
+func (s *Store) Alerts(ctx context.Context, q alert.Recent) ([]quota.Alert, error) {
+	if err := s.begin(ctx, "alerts"); err != nil {
+		return nil, err
+	}
+	if err := q.Check(); err != nil {
+		return nil, fmt.Errorf("memstore: alerts: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []quota.Alert
+	for i := len(s.outbox) - 1; i >= 0 && len(out) < q.N; i-- {
+		if q.Match(&s.outbox[i]) {
+			out = append(out, s.outbox[i])
 		}
 	}
 	return out, nil

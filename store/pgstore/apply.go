@@ -520,16 +520,20 @@ func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, 
 	defer end()
 	var out []quota.Alert
 	err = s.read(ctx, "outbox", func() error {
-		var got []quota.Alert
-		err := s.each(ctx, s.db.DB, nil, s.sql.outbox, []any{after, max(n, 0)}, func(rows *sql.Rows) error {
-			var a quota.Alert
-			err := rows.Scan(scanAlert(&a)...)
-			got = append(got, a)
-			return err
-		})
+		got, err := s.scanAlerts(ctx, s.sql.outbox, after, max(n, 0))
 		if err == nil {
 			out = got
 		}
+		return err
+	})
+	return out, err
+}
+
+func (s *Store) scanAlerts(ctx context.Context, text string, args ...any) (out []quota.Alert, err error) {
+	err = s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+		var a quota.Alert
+		err := rows.Scan(scanAlert(&a)...)
+		out = append(out, a)
 		return err
 	})
 	return out, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/keypurse/keypurse/alert"
@@ -239,7 +241,10 @@ func (s *Store) Deliveries(ctx context.Context, q alert.Query) (out []alert.Deli
 	if err := q.Check(); err != nil {
 		return nil, fmt.Errorf("pgstore: deliveries: %w", err)
 	}
-	text, args := s.sql.deliveries, []any{q.AfterSeq, q.AfterSink, q.N}
+	text, order, args := s.sql.deliveries, " ORDER BY d.seq, d.sink LIMIT $3", []any{q.AfterSeq, q.AfterSink, q.N}
+	if q.Newest {
+		text, order, args = s.sql.newest, " ORDER BY d.seq DESC LIMIT $3", []any{before(q.AfterSeq), q.Sink, q.N}
+	}
 	also := func(cond string, arg any) {
 		args = append(args, arg)
 		text += fmt.Sprintf(" AND %s = $%d", cond, len(args))
@@ -247,15 +252,68 @@ func (s *Store) Deliveries(ctx context.Context, q alert.Query) (out []alert.Deli
 	if q.Org != "" {
 		also("x.org", q.Org)
 	}
-	if q.Sink != "" {
+	if q.Sink != "" && !q.Newest {
 		also("d.sink", q.Sink)
 	}
 	if q.State != 0 {
 		text += fmt.Sprintf(" AND d.state = %d", q.State) // in the text, for the partial indexes
 	}
-	text += " ORDER BY d.seq, d.sink LIMIT $3"
+	if len(q.Seqs) > 0 {
+		args = append(args, numbers(q.Seqs))
+		text += fmt.Sprintf(" AND d.seq = ANY($%d::bigint[])", len(args))
+	}
+	text += order
 	err = s.read(ctx, "deliveries", func() error {
 		got, err := s.scanDeliveries(ctx, text, args...)
+		if err == nil {
+			out = got
+		}
+		return err
+	})
+	return out, err
+}
+
+// before is the Seq that a listing begins below, the newest first.
+func before(seq int64) int64 {
+	if seq == 0 {
+		return math.MaxInt64
+	}
+	return seq
+}
+
+func numbers(ns []int64) string {
+	var a ints
+	for _, n := range ns {
+		a.add(n)
+	}
+	return a.String()
+}
+
+// Alerts implements alert.Store.
+func (s *Store) Alerts(ctx context.Context, q alert.Recent) (out []quota.Alert, err error) {
+	ctx, end, err := s.begin(ctx, "alerts")
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := q.Check(); err != nil {
+		return nil, fmt.Errorf("pgstore: alerts: %w", err)
+	}
+	text, args := s.sql.recent, []any{q.Org, before(q.Before), q.N}
+	if len(q.Subjects) > 0 {
+		var subjects texts
+		for _, sub := range slices.Compact(slices.Sorted(slices.Values(q.Subjects))) {
+			if valid(string(sub)) { // no alert is about another
+				subjects.add(string(sub))
+			}
+		}
+		text, args = s.sql.recentOf, append(args, subjects.String())
+	}
+	if !valid(q.Org) {
+		return nil, nil
+	}
+	err = s.read(ctx, "alerts", func() error {
+		got, err := s.scanAlerts(ctx, text, args...)
 		if err == nil {
 			out = got
 		}

@@ -22,7 +22,8 @@ type statements struct {
 	newPosts, purgePosts                      string
 	dispatched, lockDispatched, dispatch      string
 	putDeliveries, dueSinks, claim            string
-	settle, deliveries, turn                  string
+	settle, deliveries, newest, turn          string
+	recent, recentOf                          string
 }
 
 // counterColumns are in the order of scanCounter.
@@ -247,6 +248,12 @@ FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], 
 WHERE d.seq = q.seq AND d.sink = q.sink AND d.attempt = q.attempt`),
 		deliveries: in(`SELECT ` + deliveryColumns + ` FROM $s.deliveries d JOIN $s.outbox x ON x.seq = d.seq
 WHERE (d.seq, d.sink) > ($1, $2)`),
+		newest: in(`SELECT ` + deliveryColumns + ` FROM $s.deliveries d JOIN $s.outbox x ON x.seq = d.seq
+WHERE d.seq < $1 AND d.sink = $2`),
+		recent: in(`SELECT ` + alertColumns + ` FROM $s.outbox x WHERE x.org = $1 AND x.seq < $2 ORDER BY x.seq DESC LIMIT $3`),
+		// One look into the index for each subject, however much there is of others.
+		recentOf: in(`SELECT ` + alertColumns + ` FROM unnest($4::text[]) AS q(subject),
+LATERAL (SELECT * FROM $s.outbox o WHERE o.org = $1 AND o.subject = q.subject AND o.seq < $2 ORDER BY o.seq DESC LIMIT $3) AS x ORDER BY x.seq DESC LIMIT $3`),
 		turn: in(`INSERT INTO $s.turns AS t (name, ends) VALUES ($1, $3) ON CONFLICT (name) DO UPDATE SET ends = excluded.ends
 WHERE t.ends <= $2 OR t.ends - $2 > 2 * (excluded.ends - $2)`),
 		windows: in(`SELECT c.org, c.subject, c.number, c.series, c.start FROM $s.counters c

@@ -329,6 +329,9 @@ func brokenStores() []brokenStore {
 		{"lets the dead settle", "Deliveries", "whoever claimed last settles", opening(func(s store.Store) store.Store { return settlesAnyhow{s} })},
 		{"gives everybody the turn", "Deliveries", "a turn is had by one of many, until it is over", opening(func(s store.Store) store.Store { return givesTurns{s} })},
 		{"names no sink behind the first page", "Deliveries", "sinks with something due are named page by page", opening(func(s store.Store) store.Store { return namesOnePage{s} })},
+		{"lists alerts of everybody", "Deliveries", "alerts of an organization, and of whom they are about, are listed the newest first", opening(func(s store.Store) store.Store { return listsEverybody{s} })},
+		{"forgets deliveries that were replayed", "Deliveries", "deliveries of one sink are listed the newest first, in each state", opening(func(s store.Store) store.Store { return forgetsReplays{s} })},
+		{"lists deliveries of the first alert alone", "Deliveries", "deliveries of alerts that are named are listed", opening(func(s store.Store) store.Store { return listsOne{s} })},
 		{"decides before it locks", "Race", "of 1 credits, 1000 calls of 1 by 1000 workers are admitted exactly", breaking(decidesBeforeItLocks)},
 		{"turns the last use back", "Upkeep", "uses noted at once leave the newest", breaking(func(b *broken, s store.Store) {
 			b.touch = func(ctx context.Context, ts []saccount.Touch) error {
@@ -468,6 +471,34 @@ func (s settlesAnyhow) SettleDeliveries(ctx context.Context, ds []alert.Delivery
 type givesTurns struct{ store.Store }
 
 func (givesTurns) Turn(context.Context, string, int64, int64) (bool, error) { return true, nil }
+
+type listsEverybody struct{ store.Store }
+
+func (s listsEverybody) Alerts(ctx context.Context, q alert.Recent) ([]quota.Alert, error) {
+	if len(q.Subjects) > 0 && q.Org == "other" {
+		q.Org = "acme"
+	}
+	return s.Store.Alerts(ctx, q)
+}
+
+type forgetsReplays struct{ store.Store }
+
+func (s forgetsReplays) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery, error) {
+	ds, err := s.Store.Deliveries(ctx, q)
+	if q.Newest {
+		ds = slices.DeleteFunc(ds, func(d alert.Delivery) bool { return d.State == alert.Pending && d.Error != "" })
+	}
+	return ds, err
+}
+
+type listsOne struct{ store.Store }
+
+func (s listsOne) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery, error) {
+	if len(q.Seqs) > 1 {
+		q.Seqs = q.Seqs[:1]
+	}
+	return s.Store.Deliveries(ctx, q)
+}
 
 type namesOnePage struct{ store.Store }
 

@@ -75,6 +75,7 @@ func (k *kit) calls(o *quota.Op) map[string]func(context.Context) error {
 			return err
 		},
 		"Deliveries": func(ctx context.Context) error { _, err := k.Deliveries(ctx, alert.Query{N: 1}); return err },
+		"Alerts":     func(ctx context.Context) error { _, err := k.Alerts(ctx, alert.Recent{Org: acme, N: 1}); return err },
 		"Turn":       func(ctx context.Context) error { _, err := k.Turn(ctx, "sweep", noon, noon+minute); return err },
 		"Audit":      func(ctx context.Context) error { _, err := k.Audit(ctx, acme, 0, 10); return err },
 		"AuditEnds":  func(ctx context.Context) error { _, _, err := k.AuditEnds(ctx, acme); return err },

@@ -24,6 +24,9 @@ func deliveries() []guarantee {
 		{"whoever claimed last settles", "a process that was thought dead must not undo what another did", settleFence},
 		{"sinks with something due are named page by page", "a sink that is slow must not hide another", dueSinks},
 		{"deliveries are listed by what is asked for, page by page", "dead letters are looked for among many", listDeliveries},
+		{"alerts of an organization, and of whom they are about, are listed the newest first", "people look at what came last, and at one account's", listAlerts},
+		{"deliveries of one sink are listed the newest first, in each state", "whoever looks after a webhook looks at what failed last", listNewest},
+		{"deliveries of alerts that are named are listed", "a list of alerts says what became of each", listOf},
 		{"purging alerts drops their deliveries", "what was sent long ago is of no use", purgeDeliveries},
 		{"a turn is had by one of many, until it is over", "one process of many does each sweep", turns},
 	}

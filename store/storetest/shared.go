@@ -138,6 +138,10 @@ func (p *pair) Deliveries(ctx context.Context, q alert.Query) ([]alert.Delivery,
 	return p.next().Deliveries(ctx, q)
 }
 
+func (p *pair) Alerts(ctx context.Context, q alert.Recent) ([]quota.Alert, error) {
+	return p.next().Alerts(ctx, q)
+}
+
 func (p *pair) Turn(ctx context.Context, name string, now, until int64) (bool, error) {
 	return p.next().Turn(ctx, name, now, until)
 }
