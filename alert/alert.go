@@ -148,3 +148,6 @@ func Read(a quota.Alert, name string) Alert {
 	out.Text = out.sentence()
 	return out
 }
+
+// Rename sets the Name, and the Text that says it.
+func (a *Alert) Rename(name string) { a.Name, a.Text = name, ""; a.Text = a.sentence() }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/keypurse/keypurse/quota"
 )
 
 // CreateAccount makes a service account. Errors: ErrInvalid, ErrNotFound where
@@ -36,13 +38,13 @@ func (s *Service) newAccount(ctx context.Context, org string, spec AccountSpec, 
 	if n.Rate, err = checkRate(spec.Rate); err != nil {
 		return nil, nil, err
 	}
-	open, err = s.below(ctx, n, spec.Labels, spec.Limits, now)
+	open, err = s.below(ctx, n, spec.Labels, spec.Limits, spec.Thresholds, now)
 	return n, open, err
 }
 
-// below checks what every new record below an organization has: labels, and
+// below checks what every new record below an organization has: labels, thresholds, and
 // limits whose zone is the organization's unless they say otherwise.
-func (s *Service) below(ctx context.Context, n *node, labels map[string]string, limits Limits, now time.Time) ([]Opening, error) {
+func (s *Service) below(ctx context.Context, n *node, labels map[string]string, limits Limits, thresholds []quota.Threshold, now time.Time) ([]Opening, error) {
 	if err := checkLabels(labels); err != nil {
 		return nil, err
 	}
@@ -52,6 +54,9 @@ func (s *Service) below(ctx context.Context, n *node, labels map[string]string, 
 	}
 	o, err := readNode(l.Record)
 	if err != nil {
+		return nil, err
+	}
+	if err := n.setThresholds(thresholds, now); err != nil {
 		return nil, err
 	}
 	return setLimits(n, limits, o.Zone, now)
@@ -116,7 +121,7 @@ func (s *Service) newMember(ctx context.Context, org string, spec MemberSpec, no
 	if n.Name, err = text("name", spec.Name, 0, MaxName); err != nil {
 		return nil, nil, err
 	}
-	open, err = s.below(ctx, n, spec.Labels, spec.Limits, now)
+	open, err = s.below(ctx, n, spec.Labels, spec.Limits, spec.Thresholds, now)
 	return n, open, err
 }
 

@@ -162,6 +162,10 @@ func manage(svc *saccount.Service, id map[string]string) map[string]func(context
 			return svc.RotateWebhookSecret(ctx, a, "acme", id["recipient"], time.Hour)
 		},
 		"TestAlert": func(ctx context.Context, a saccount.Actor) error { return svc.TestAlert(ctx, a, "acme", "") },
+		"ReplayRecipient": func(ctx context.Context, a saccount.Actor) error {
+			_, err := svc.ReplayRecipient(ctx, a, "acme", id["recipient"])
+			return err
+		},
 		"CutAudit": func(ctx context.Context, a saccount.Actor) error {
 			_, err := svc.CutAudit(ctx, a, "acme", saccount.CutAudit{Before: time.Date(2026, 3, 10, 12, 0, 2, 0, time.UTC)})
 			return err
@@ -171,7 +175,7 @@ func manage(svc *saccount.Service, id map[string]string) map[string]func(context
 
 // order is one in which all of them go well.
 var order = strings.Fields(`CreateOrg UpdateOrg CreateAccount UpdateAccount CreateMember UpdateMember CreateKey UpdateKey TopUp RaiseLimit
-	RotateKey CancelRotation DisableKey EnableKey DisableMember EnableMember DisableAccount EnableAccount DisableOrg EnableOrg AddRecipient UpdateRecipient RotateWebhookSecret TestAlert RemoveRecipient CutAudit
+	RotateKey CancelRotation DisableKey EnableKey DisableMember EnableMember DisableAccount EnableAccount DisableOrg EnableOrg AddRecipient UpdateRecipient RotateWebhookSecret TestAlert ReplayRecipient RemoveRecipient CutAudit
 	CreateManagementKey UpdateManagementKey RotateManagementKey DisableManagementKey EnableManagementKey DeleteManagementKey
 	DeleteKey DeleteMember DeleteAccount DeleteOrg`)
 
@@ -218,7 +222,7 @@ func TestEveryManagementCallIsAudited(t *testing.T) {
 		assert.Equal(t, "192.0.2.7", e.Addr)
 		assert.NotEmpty(t, e.After)
 		assert.NotEmpty(t, e.Mark)
-		assert.Equal(t, strings.HasPrefix(name, "Create") || name == "CutAudit" || name == "TestAlert", e.Before == nil, name)
+		assert.Equal(t, strings.HasPrefix(name, "Create") || name == "CutAudit" || name == "TestAlert" || name == "ReplayRecipient", e.Before == nil, name)
 		for _, token := range []string{id["token"], id["token2"], id["token3"], id["token4"]} {
 			if token != "" {
 				assert.NotContains(t, fmt.Sprint(b.Audit)+string(b.Audit[0].Data), token[len(token)-49:len(token)-6])

@@ -219,11 +219,9 @@ func (s *Service) apply(n *node, b *Batch, u *Update, zone string, policy *KeyPo
 	}
 	b.Open = open
 	if u.Thresholds != nil {
-		probe := quota.Limit{Name: quota.DefaultLimitName, Thresholds: *u.Thresholds}
-		if err := probe.Validate(b.At); err != nil {
-			return within("/thresholds", limitErr(err))
+		if err := n.setThresholds(*u.Thresholds, b.At); err != nil {
+			return err
 		}
-		n.Thresholds = slices.Clone(*u.Thresholds)
 	}
 	if u.Rate != nil {
 		if n.Rate, err = checkRate(u.Rate); err != nil {
@@ -256,6 +254,16 @@ func (s *Service) apply(n *node, b *Batch, u *Update, zone string, policy *KeyPo
 			}
 		}
 	}
+	return nil
+}
+
+// setThresholds sets those of limits on the record and below it.
+func (n *node) setThresholds(ts []quota.Threshold, now time.Time) error {
+	probe := quota.Limit{Name: quota.DefaultLimitName, Thresholds: ts}
+	if err := probe.Validate(now); err != nil {
+		return within("/thresholds", limitErr(err))
+	}
+	n.Thresholds = slices.Clone(ts)
 	return nil
 }
 

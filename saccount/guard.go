@@ -39,7 +39,7 @@ type Request struct {
 // Done is what a Request did.
 type Done struct {
 	Mark    string        `json:"mark,omitempty"`
-	Subject quota.Subject `json:"subject"` // "account:sa_...", "management_key:..."
+	Subject quota.Subject `json:"subject"` // "account:sa_...", "management_key:...", "recipient:rcp_..."
 	At      time.Time     `json:"at"`
 }
 
@@ -50,6 +50,14 @@ type guardKey struct{}
 // WithGuard is a context whose next management call is guarded.
 func WithGuard(ctx context.Context, g Guard) context.Context {
 	return context.WithValue(ctx, guardKey{}, g)
+}
+
+type doneKey struct{}
+
+// doneAs is a context whose Request is remembered with another subject than the
+// record that is changed: with what lies in it.
+func doneAs(ctx context.Context, subject quota.Subject) context.Context {
+	return context.WithValue(ctx, doneKey{}, subject)
 }
 
 func guardOf(ctx context.Context) Guard {
@@ -91,6 +99,9 @@ func (s *Service) remember(ctx context.Context, b *Batch, subject quota.Subject)
 	r := guardOf(ctx).Request
 	if r.ID == "" {
 		return nil
+	}
+	if other, ok := ctx.Value(doneKey{}).(quota.Subject); ok {
+		subject = other
 	}
 	if err := checkID("request id", r.ID); err != nil {
 		return err

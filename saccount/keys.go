@@ -62,7 +62,7 @@ func (s *Service) newKey(ctx context.Context, org, account string, spec KeySpec,
 	if n.Expires, err = s.checkExpiry(o.Keys, spec.Expires, now, now); err != nil {
 		return nil, nil, err
 	}
-	open, err = s.below(ctx, n, spec.Labels, spec.Limits, now)
+	open, err = s.below(ctx, n, spec.Labels, spec.Limits, spec.Thresholds, now)
 	return n, open, err
 }
 

@@ -105,7 +105,7 @@ func (n *node) org() Org {
 		Created: n.Created, CreatedBy: n.CreatedBy, Updated: n.Updated, Deleted: n.Deleted, Revision: n.Revision,
 	}
 	for _, r := range n.Recipients {
-		o.Recipients = append(o.Recipients, r.shown())
+		o.Recipients = append(o.Recipients, r.Masked())
 	}
 	return o
 }

@@ -62,6 +62,9 @@ func (s *Service) newOrg(spec OrgSpec, now time.Time) (n *node, open []Opening, 
 	if err := checkLabels(spec.Labels); err != nil {
 		return nil, nil, err
 	}
+	if err := n.setThresholds(spec.Thresholds, now); err != nil {
+		return nil, nil, err
+	}
 	open, err = setLimits(n, spec.Limits, n.Zone, now)
 	return n, open, err
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
@@ -30,6 +31,8 @@ type Recipient struct {
 	CreatedBy Actor     `json:"created_by,omitempty"`
 	// OverlapEnds is until when the secret before the newest signs too.
 	OverlapEnds time.Time `json:"overlap_ends,omitzero"`
+	// Revision is 1 when it was added, and one more with each change.
+	Revision int64 `json:"revision,omitempty"`
 
 	// Which secrets sign: a version, derived from one of the host's.
 	Secret signing `json:"secret,omitzero"`
@@ -52,6 +55,9 @@ type RecipientSpec struct {
 
 // RecipientUpdate changes a recipient. A nil field is left as it is.
 type RecipientUpdate struct {
+	// Revision, where not zero, is the one that the caller read: where the
+	// recipient has moved on, the update is refused with ErrConflict.
+	Revision int64
 	Name     *string
 	URL      *string // of a webhook
 	Email    *string // of a mail address
@@ -65,13 +71,28 @@ const MaxRecipients = 32
 // recipientSink begins the names of recipients' sinks.
 const recipientSink = "recipient:"
 
-// shown is a recipient without what may be secret: of a URL, its host alone.
-func (r Recipient) shown() Recipient {
+// Masked is a recipient as everybody may see it who may see the organization,
+// and as the audit log has it: without what may be secret, and without a
+// person's address. Of a URL it has the host, of a mail address the first
+// letter and the domain.
+func (r Recipient) Masked() Recipient {
 	if u, err := url.Parse(r.URL); err == nil && r.URL != "" {
 		r.URL = u.Scheme + "://" + u.Host + "/…"
 	}
+	if at := strings.LastIndexByte(r.Email, '@'); at > 0 {
+		_, n := utf8.DecodeRuneInString(r.Email)
+		r.Email = r.Email[:n] + "…" + r.Email[at:]
+	}
 	return r
 }
+
+// revision is that of a recipient; one that was stored without has not been
+// changed since.
+func (r *Recipient) revision() int64 { return max(r.Revision, 1) }
+
+// recipientSubject is what the Request of a change of a recipient is
+// remembered with.
+func recipientSubject(id string) quota.Subject { return quota.NewSubject("recipient", id) }
 
 func (n *node) recipient(id string) *Recipient {
 	for i := range n.Recipients {
@@ -121,14 +142,14 @@ func (s *Service) AddRecipient(ctx context.Context, by Actor, org string, spec R
 	if err != nil {
 		return Recipient{}, err
 	}
-	r := Recipient{ID: "rcp_" + id, Name: spec.Name, URL: spec.URL, Email: spec.Email, Filter: spec.Filter, Created: now, CreatedBy: by}
+	r := Recipient{ID: "rcp_" + id, Name: spec.Name, URL: spec.URL, Email: spec.Email, Filter: spec.Filter, Created: now, CreatedBy: by, Revision: 1}
 	if err := s.checkRecipient(&r); err != nil {
 		return Recipient{}, fmt.Errorf("saccount: add recipient: %w", err)
 	}
 	if x, ok := s.secret.newest(); ok && r.URL != "" {
 		r.Secret = signing{1, x.id}
 	}
-	_, err = s.change(ctx, by, org, KindOrg, org, 0, "add_recipient", func(n *node, _ *Batch) error {
+	_, err = s.change(doneAs(ctx, recipientSubject(r.ID)), by, org, KindOrg, org, 0, "add_recipient", func(n *node, _ *Batch) error {
 		if len(n.Recipients) >= MaxRecipients {
 			return invalidf("recipients: the organization has %d, the most there can be", len(n.Recipients))
 		}
@@ -145,13 +166,30 @@ func (s *Service) Recipients(ctx context.Context, org string) ([]Recipient, erro
 	if err != nil {
 		return nil, err
 	}
+	for i := range n.Recipients {
+		n.Recipients[i].Revision = n.Recipients[i].revision()
+	}
 	return n.Recipients, nil
 }
 
-// UpdateRecipient changes a recipient. Errors: ErrInvalid, ErrNotFound, and the
-// store's.
+// GetRecipient reads one of them. Errors: ErrNotFound, and the store's.
+func (s *Service) GetRecipient(ctx context.Context, org, id string) (Recipient, error) {
+	all, err := s.Recipients(ctx, org)
+	if err != nil {
+		return Recipient{}, err
+	}
+	for _, r := range all {
+		if r.ID == id {
+			return r, nil
+		}
+	}
+	return Recipient{}, fmt.Errorf("saccount: get recipient %q: %w", id, ErrNotFound)
+}
+
+// UpdateRecipient changes a recipient. Errors: ErrInvalid, ErrNotFound,
+// ErrConflict where it is not at the revision that was given, and the store's.
 func (s *Service) UpdateRecipient(ctx context.Context, by Actor, org, id string, u RecipientUpdate) (out Recipient, err error) {
-	err = s.changeRecipient(ctx, by, org, id, "update_recipient", func(r *Recipient, _ *Batch) error {
+	err = s.changeRecipient(ctx, by, org, id, u.Revision, "update_recipient", func(r *Recipient, _ *Batch) error {
 		if u.Name != nil {
 			r.Name = *u.Name
 		}
@@ -179,15 +217,29 @@ func (s *Service) UpdateRecipient(ctx context.Context, by Actor, org, id string,
 	return out, err
 }
 
-// changeRecipient changes one recipient of an organization.
-func (s *Service) changeRecipient(ctx context.Context, by Actor, org, id, action string, edit func(*Recipient, *Batch) error) error {
-	_, err := s.change(ctx, by, org, KindOrg, org, 0, action, func(n *node, b *Batch) error {
+// changeRecipient changes one recipient of an organization. revision, where not
+// zero, must be the recipient's, and so must that of the context's Guard.
+func (s *Service) changeRecipient(ctx context.Context, by Actor, org, id string, revision int64, action string, edit func(*Recipient, *Batch) error) error {
+	g := guardOf(ctx)
+	if revision == 0 {
+		revision = g.Revision
+	}
+	g.Revision = 0 // it is not the organization's
+	_, err := s.change(doneAs(WithGuard(ctx, g), recipientSubject(id)), by, org, KindOrg, org, 0, action, func(n *node, b *Batch) error {
 		n.Recipients = slices.Clone(n.Recipients)
 		r := n.recipient(id)
 		if r == nil {
 			return fmt.Errorf("recipient %q: %w", id, ErrNotFound)
 		}
-		return edit(r, b)
+		if revision != 0 && revision != r.revision() {
+			return fmt.Errorf("recipient %q: %w: it is at revision %d, not %d; read it again", id, ErrConflict, r.revision(), revision)
+		}
+		r.Revision = r.revision() + 1
+		if err := edit(r, b); err != nil {
+			return err
+		}
+		n.Recipients = slices.DeleteFunc(n.Recipients, func(r Recipient) bool { return r.ID == "" })
+		return nil
 	})
 	return err
 }
@@ -195,14 +247,10 @@ func (s *Service) changeRecipient(ctx context.Context, by Actor, org, id, action
 // RemoveRecipient removes a recipient. What was on its way to it becomes a dead
 // letter.
 func (s *Service) RemoveRecipient(ctx context.Context, by Actor, org, id string) error {
-	_, err := s.change(ctx, by, org, KindOrg, org, 0, "remove_recipient", func(n *node, _ *Batch) error {
-		if n.recipient(id) == nil {
-			return fmt.Errorf("recipient %q: %w", id, ErrNotFound)
-		}
-		n.Recipients = slices.DeleteFunc(slices.Clone(n.Recipients), func(r Recipient) bool { return r.ID == id })
+	return s.changeRecipient(ctx, by, org, id, 0, "remove_recipient", func(r *Recipient, _ *Batch) error {
+		r.ID = "" // which none has
 		return nil
 	})
-	return err
 }
 
 // MaxWebhookOverlap bounds how long two secrets of a webhook sign.
@@ -216,7 +264,7 @@ func (s *Service) RotateWebhookSecret(ctx context.Context, by Actor, org, id str
 	if overlap < 0 || overlap > MaxWebhookOverlap {
 		return fmt.Errorf("saccount: rotate webhook secret: %w overlap %v: give 0 to %v", ErrInvalid, overlap, MaxWebhookOverlap)
 	}
-	return s.changeRecipient(ctx, by, org, id, "rotate_webhook_secret", func(r *Recipient, b *Batch) error {
+	return s.changeRecipient(ctx, by, org, id, 0, "rotate_webhook_secret", func(r *Recipient, b *Batch) error {
 		x, ok := s.secret.newest()
 		if r.URL == "" || !ok {
 			return invalidf("recipient %q: it is no webhook", id)
@@ -323,81 +371,17 @@ func (a *alerts) gone(ctx context.Context, org, sink string, why error) {
 	if !ok {
 		return // the host's own sinks are the host's
 	}
-	err := a.service.changeRecipient(ctx, actorAlerts, org, id, "disable_recipient", func(r *Recipient, b *Batch) error {
+	err := a.service.changeRecipient(ctx, actorAlerts, org, id, 0, "disable_recipient", func(r *Recipient, b *Batch) error {
 		if r.Disabled {
 			return errUnchanged
 		}
 		r.Disabled, r.Reason = true, why.Error()
 		p, err := alert.New(alert.KindWebhookGone, quota.NewSubject(quota.KindOrg, org), r.ID+b.At.String(), b.At, b.At.Add(episodeKept),
-			map[string]string{alert.FigureAddress: r.shown().URL, alert.FigureReason: why.Error(), "recipient": r.ID})
+			map[string]string{alert.FigureAddress: r.Masked().URL, alert.FigureReason: why.Error(), "recipient": r.ID})
 		b.Alerts = append(b.Alerts, p)
 		return err
 	})
 	if err != nil {
 		a.service.log.Warn("keypurse: a webhook that is gone could not be disabled", "org", org, "recipient", id, "error", err)
 	}
-}
-
-// TestAlert sends an alert that says it is a test, to one recipient, or, where
-// none is named, to all of the organization's and the host's sinks, whatever
-// their filters. Watch delivers it like any other; Deliveries tell what came of
-// it. Errors: ErrNotFound, ErrInvalid, and the store's.
-func (s *Service) TestAlert(ctx context.Context, by Actor, org, recipient string) error {
-	if err := s.begin("test alert"); err != nil {
-		return err
-	}
-	if err := checkActor(by); err != nil {
-		return fmt.Errorf("saccount: test alert: %w", err)
-	}
-	n, err := s.get(ctx, org, KindOrg, org, nil)
-	if err != nil {
-		return err
-	}
-	figures := map[string]string{"by": string(by)}
-	if recipient != "" {
-		if n.recipient(recipient) == nil {
-			return fmt.Errorf("saccount: test alert: recipient %q: %w", recipient, ErrNotFound)
-		}
-		figures[alert.FigureSink] = recipientSink + recipient
-	}
-	now := Micro(s.now())
-	p, err := alert.New(alert.KindTest, n.subject(), "", now, now, figures)
-	if err != nil {
-		return err
-	}
-	b := Batch{Org: org, At: now, Alerts: []alert.Post{p}}
-	if err := s.noteChange(ctx, &b, by, "test_alert", nil, n, now); err != nil {
-		return err
-	}
-	if err := s.write(ctx, b); err != nil {
-		return fmt.Errorf("saccount: test alert: %w", err)
-	}
-	return nil
-}
-
-// AlertDeliveries lists what became of alerts, dead letters among them: see
-// alert.Query. Errors: ErrInvalid and the store's.
-func (s *Service) AlertDeliveries(ctx context.Context, q alert.Query) ([]alert.Delivery, error) {
-	if err := s.begin("alert deliveries"); err != nil {
-		return nil, err
-	}
-	ds, err := s.store.Deliveries(ctx, q)
-	if err != nil {
-		return nil, fmt.Errorf("saccount: alert deliveries: %w", s.mark(err))
-	}
-	return ds, nil
-}
-
-// ReplayAlerts makes dead letters that match pending again: they are tried at
-// once and by the whole schedule. Errors are the store's; what was replayed
-// until then stays so.
-func (s *Service) ReplayAlerts(ctx context.Context, q alert.Query) (replayed int, err error) {
-	if err := s.begin("replay alerts"); err != nil {
-		return 0, err
-	}
-	n, err := s.alerts.deliverer.Replay(ctx, q)
-	if err != nil {
-		return n, fmt.Errorf("saccount: replay alerts: %w", err)
-	}
-	return n, nil
 }

@@ -29,8 +29,8 @@ type Org struct {
 	Updated    time.Time         `json:"updated,omitzero"`
 	Deleted    time.Time         `json:"deleted,omitzero"`
 	Revision   int64             `json:"revision"`
-	// Recipients are who hears of its alerts, without the paths of webhooks: see
-	// Service.Recipients.
+	// Recipients are who hears of its alerts, masked: see Recipient.Masked, and
+	// Service.Recipients for the whole.
 	Recipients []Recipient `json:"recipients,omitempty"`
 }
 
@@ -143,6 +143,8 @@ type OrgSpec struct {
 	Zone   string // IANA name; empty is UTC
 	Labels map[string]string
 	Limits Limits
+	// Thresholds of limits on it and below it that name none; nil inherits, empty is none.
+	Thresholds []quota.Threshold
 }
 
 // AccountSpec describes a new service account.
@@ -151,7 +153,9 @@ type AccountSpec struct {
 	Description string // up to 500 characters
 	Labels      map[string]string
 	Limits      Limits
-	Rate        *RateLimit
+	// Thresholds of limits on it and below it that name none; nil inherits, empty is none.
+	Thresholds []quota.Threshold
+	Rate       *RateLimit
 }
 
 // MemberSpec describes a new member.
@@ -160,6 +164,8 @@ type MemberSpec struct {
 	Name   string // may be empty, up to 100 characters
 	Labels map[string]string
 	Limits Limits
+	// Thresholds of limits on it and below it that name none; nil inherits, empty is none.
+	Thresholds []quota.Threshold
 }
 
 // KeySpec describes a new key.
@@ -170,6 +176,7 @@ type KeySpec struct {
 	Scopes      []string // up to 64, each 1 to 64 characters without spaces, quotes or backslashes (RFC 6749, 3.3)
 	AllowFrom   []netip.Prefix
 	Limits      Limits
+	Thresholds  []quota.Threshold // of limits on it that name none; nil inherits, empty is none
 	Rate        *RateLimit
 	Expires     time.Time // zero: never, unless Config.MaxKeyLife says otherwise
 }
