@@ -33,7 +33,7 @@ var may = map[string][]string{
 	"internal/web":          {"apikey", "quota", "saccount"},
 	"leak":                  {"internal/web", "saccount", "golang.org/x/time"},
 	"middleware":            {"apikey", "quota", "usage", "saccount", "internal/web"},
-	"dashboard":             {"apikey", "quota", "usage", "saccount", "internal/web"},
+	"dashboard":             {"apikey", "quota", "usage", "alert", "saccount", "internal/web"},
 }
 
 func TestWhoImportsWhom(t *testing.T) {

@@ -3,6 +3,7 @@ package alert
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/keypurse/keypurse/quota"
@@ -82,6 +83,20 @@ func (s State) String() string {
 		return "dead"
 	}
 	return "unknown state"
+}
+
+// MarshalText writes what String says.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes. Errors wrap quota.ErrInvalid.
+func (s *State) UnmarshalText(b []byte) error {
+	for _, x := range []State{Pending, Delivered, Dead} {
+		if x.String() == string(b) {
+			*s = x
+			return nil
+		}
+	}
+	return fmt.Errorf("%w state %.20q: give pending, delivered or dead", quota.ErrInvalid, b)
 }
 
 // Delivery is one alert on its way to one sink.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
@@ -13,6 +14,7 @@ type accountSpec struct {
 	Description string               `json:"description,omitempty" doc:"up to 500 characters"`
 	Labels      map[string]string    `json:"labels,omitempty" doc:"up to 32"`
 	Limits      map[string]limitSpec `json:"limits,omitempty" doc:"by name; the usual one is credits"`
+	Thresholds  *[]quota.Threshold   `json:"thresholds,omitempty" doc:"of limits on it and below it that name none; absent: inherited; empty: nothing alerts"`
 	Rate        *rate                `json:"rate,omitempty"`
 }
 
@@ -30,6 +32,7 @@ type accountView struct {
 	Description string               `json:"description,omitempty"`
 	Labels      map[string]string    `json:"labels,omitempty"`
 	Limits      map[string]limitView `json:"limits,omitempty"`
+	Thresholds  *[]quota.Threshold   `json:"thresholds,omitempty" doc:"its own; absent: inherited"`
 	Rate        *rate                `json:"rate,omitempty"`
 	Status      saccount.Status      `json:"status"`
 	Created     time.Time            `json:"created"`
@@ -67,14 +70,14 @@ func statusOf(disabled bool, deleted time.Time) saccount.Status {
 
 func viewAccount(a saccount.Account) accountView {
 	return accountView{
-		ID: a.ID, Org: a.Org, Name: a.Name, Description: a.Description, Labels: a.Labels, Limits: limitsOf(a.Limits), Rate: rateOf(a.Rate),
+		ID: a.ID, Org: a.Org, Name: a.Name, Description: a.Description, Labels: a.Labels, Limits: limitsOf(a.Limits), Thresholds: thresholdsOf(a.Thresholds), Rate: rateOf(a.Rate),
 		Status: statusOf(a.Disabled, a.Deleted), Created: a.Created, CreatedBy: a.CreatedBy, Updated: a.Updated, Deleted: a.Deleted,
 		Revision: a.Revision, Advice: a.Advice,
 	}
 }
 
 func (s *accountSpec) spec() saccount.AccountSpec {
-	return saccount.AccountSpec{Name: s.Name, Description: s.Description, Labels: s.Labels, Limits: limitsFrom(s.Limits), Rate: s.Rate.limit()}
+	return saccount.AccountSpec{Name: s.Name, Description: s.Description, Labels: s.Labels, Limits: limitsFrom(s.Limits), Thresholds: thresholdsFrom(s.Thresholds), Rate: s.Rate.limit()}
 }
 
 var listAccounts = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.Account], error) {
@@ -105,13 +108,14 @@ var accounts = &resource{
 	},
 	edit: func(_ *call, rec record, body []byte) (u saccount.Update, err error) {
 		v := rec.view.(accountView)
-		was := accountSpec{Name: v.Name, Description: v.Description, Labels: v.Labels, Limits: specsOf(rec.limits), Rate: v.Rate}
+		was := accountSpec{Name: v.Name, Description: v.Description, Labels: v.Labels, Limits: specsOf(rec.limits), Thresholds: v.Thresholds, Rate: v.Rate}
 		now, err := patch(body, was)
 		if err != nil {
 			return u, err
 		}
 		u.Name, u.Description = differs(was.Name, now.Name), differs(was.Description, now.Description)
 		u.Labels, u.Limits, u.Rate = editLabels(was.Labels, now.Labels), editLimits(was.Limits, now.Limits), editRate(was.Rate, now.Rate)
+		u.Thresholds = editThresholds(was.Thresholds, now.Thresholds)
 		return u, nil
 	},
 	disable: (*saccount.Service).DisableAccount,

@@ -69,6 +69,14 @@ func of[T any](do func(c *call, in *T) (*reply, error)) func(*call) (*reply, err
 	}
 }
 
+// readMay is read of a body that may be left out.
+func (c *call) readMay(into any) error {
+	if c.r.ContentLength == 0 {
+		return nil
+	}
+	return c.read(into)
+}
+
 // empty refuses a body where none is wanted; {} is none.
 func (c *call) empty() error {
 	if c.r.Body == nil || c.r.Body == http.NoBody || c.r.ContentLength == 0 {

@@ -17,8 +17,9 @@
 // sees that one only: ids of others are answered like unknown ones.
 //
 //	view     sees
-//	manage   does everything to its organization's accounts, members and keys, to their limits, and to the
-//	         policy that keys are held to; hands in leaked tokens
+//	manage   does everything to its organization's accounts, members and keys, to their limits, to the
+//	         policy that keys are held to, and to who hears of its alerts; hands in leaked tokens, reads
+//	         webhooks' secrets and recipients' whole addresses
 //	admin    the host's own staff: also the organization's limits and zone, top-ups, raises and refunds,
 //	         and verify, charge, reserve, commit, renew and release
 //

@@ -3,6 +3,7 @@ package dashboard
 import (
 	"reflect"
 
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
@@ -44,6 +45,17 @@ func editLimits(was, now map[string]limitSpec) saccount.Limits {
 		}
 	}
 	return out
+}
+
+// editThresholds: a pointer to nil inherits again.
+func editThresholds(was, now *[]quota.Threshold) *[]quota.Threshold {
+	switch {
+	case reflect.DeepEqual(was, now):
+		return nil
+	case now == nil:
+		return new([]quota.Threshold)
+	}
+	return now
 }
 
 func editRate(was, now *rate) *saccount.RateLimit {

@@ -22,7 +22,7 @@ func TestIdsOfOtherOrganizations(t *testing.T) {
 		require.Equal(t, unknown.Body.String(), foreign.Body.String(), what)
 		require.Equal(t, unknown.Header(), foreign.Header(), what)
 	}
-	nobody := apiworld.Tenant{Org: "nobody", Account: "sa_0000000000000000", Key: "0000000000000000", Member: "nobody", Manage: "0000000000000000"}
+	nobody := apiworld.Tenant{Org: "nobody", Account: "sa_0000000000000000", Key: "0000000000000000", Member: "nobody", Manage: "0000000000000000", Recipient: "rcp_0000000000000000"}
 	for _, op := range w.operations() {
 		if !strings.Contains(op.Path, "{org}") {
 			continue
@@ -47,6 +47,9 @@ func TestIdsOfOtherOrganizations(t *testing.T) {
 	}
 	// In the query.
 	const span = "from=2030-01-01T00:00:00Z&to=2030-02-01T00:00:00Z"
+	for _, path := range []string{"orgs/acme/alerts?subject=", "orgs/acme/alerts?kind=test&subject="} {
+		same(path, w.do(admin, "GET", path+"account:"+w.Globex.Account, ""), w.do(admin, "GET", path+"account:"+nobody.Account, ""))
+	}
 	strip := func(a answer, id string) answer {
 		body := strings.ReplaceAll(a.Body.String(), id, "ID")
 		a.Body.Reset()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keypurse/keypurse/apikey"
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
@@ -18,6 +19,7 @@ type keySpec struct {
 	Scopes      []string             `json:"scopes,omitempty" doc:"up to 64"`
 	AllowFrom   []netip.Prefix       `json:"allow_from,omitempty" doc:"ranges of addresses; absent: from everywhere"`
 	Limits      map[string]limitSpec `json:"limits,omitempty"`
+	Thresholds  *[]quota.Threshold   `json:"thresholds,omitempty" doc:"of limits on it and below it that name none; absent: inherited; empty: nothing alerts"`
 	Rate        *rate                `json:"rate,omitempty"`
 	Expires     *time.Time           `json:"expires,omitempty" doc:"absent: never, or what the service allows at most"`
 }
@@ -34,6 +36,7 @@ type keyView struct {
 	Scopes      []string             `json:"scopes,omitempty"`
 	AllowFrom   []netip.Prefix       `json:"allow_from,omitempty"`
 	Limits      map[string]limitView `json:"limits,omitempty"`
+	Thresholds  *[]quota.Threshold   `json:"thresholds,omitempty" doc:"its own; absent: inherited"`
 	Rate        *rate                `json:"rate,omitempty"`
 	keyLife
 	Advice []string `json:"advice,omitempty"`
@@ -94,7 +97,7 @@ func (r rotation) overlap() (time.Duration, error) {
 func viewKey(k saccount.Key) keyView {
 	return keyView{
 		ID: k.ID, Account: k.Account, Org: k.Org, Name: k.Name, Environment: k.Environment, Masked: k.Masked, Labels: k.Labels,
-		Scopes: k.Scopes, AllowFrom: k.AllowFrom, Limits: limitsOf(k.Limits), Rate: rateOf(k.Rate), Advice: k.Advice,
+		Scopes: k.Scopes, AllowFrom: k.AllowFrom, Limits: limitsOf(k.Limits), Thresholds: thresholdsOf(k.Thresholds), Rate: rateOf(k.Rate), Advice: k.Advice,
 		keyLife: keyLife{
 			Expires: k.Expires, Status: k.Status, Created: k.Created, CreatedBy: k.CreatedBy, Rotated: k.Rotated,
 			OverlapEnds: k.OverlapEnds, Updated: k.Updated, Deleted: k.Deleted, LastUsed: useOf(k.LastUsed), Revision: k.Revision,
@@ -118,7 +121,7 @@ func createKey(c *call) (*reply, error) {
 	}
 	spec := saccount.KeySpec{
 		Name: in.Name, Environment: in.Environment, Labels: in.Labels, Scopes: in.Scopes, AllowFrom: in.AllowFrom,
-		Limits: limitsFrom(in.Limits), Rate: in.Rate.limit(),
+		Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds), Rate: in.Rate.limit(),
 	}
 	if in.Expires != nil {
 		spec.Expires = *in.Expires
@@ -145,10 +148,8 @@ func rotateKey(c *call) (*reply, error) {
 // rotation reads the body of a rotation, which may be left out.
 func (c *call) rotation(k *resource) (time.Duration, error) {
 	var in rotation
-	if c.r.ContentLength != 0 {
-		if err := c.read(&in); err != nil {
-			return 0, err
-		}
+	if err := c.readMay(&in); err != nil {
+		return 0, err
 	}
 	if _, err := k.load(c); err != nil {
 		return 0, err
@@ -177,7 +178,7 @@ var keys = &resource{
 		v := rec.view.(keyView)
 		was := keySpec{
 			Name: v.Name, Environment: v.Environment, Labels: v.Labels, Scopes: v.Scopes, AllowFrom: v.AllowFrom,
-			Limits: specsOf(rec.limits), Rate: v.Rate, Expires: instant(v.Expires),
+			Limits: specsOf(rec.limits), Thresholds: v.Thresholds, Rate: v.Rate, Expires: instant(v.Expires),
 		}
 		now, err := patch(body, was)
 		if err != nil {
@@ -185,6 +186,7 @@ var keys = &resource{
 		}
 		u.Name, u.Environment = differs(was.Name, now.Name), differs(was.Environment, now.Environment)
 		u.Labels, u.Limits, u.Rate = editLabels(was.Labels, now.Labels), editLimits(was.Limits, now.Limits), editRate(was.Rate, now.Rate)
+		u.Thresholds = editThresholds(was.Thresholds, now.Thresholds)
 		if !reflect.DeepEqual(was.Scopes, now.Scopes) {
 			u.Scopes = &now.Scopes
 		}

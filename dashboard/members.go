@@ -5,14 +5,16 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
 // memberEdit is what can be set of a member.
 type memberEdit struct {
-	Name   string               `json:"name,omitempty" doc:"up to 100 characters"`
-	Labels map[string]string    `json:"labels,omitempty"`
-	Limits map[string]limitSpec `json:"limits,omitempty"`
+	Name       string               `json:"name,omitempty" doc:"up to 100 characters"`
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Limits     map[string]limitSpec `json:"limits,omitempty"`
+	Thresholds *[]quota.Threshold   `json:"thresholds,omitempty" doc:"of limits on it and below it that name none; absent: inherited; empty: nothing alerts"`
 }
 
 // memberSpec describes a new member.
@@ -23,22 +25,23 @@ type memberSpec struct {
 
 // memberView is a member as it is shown.
 type memberView struct {
-	ID        string               `json:"id"`
-	Org       string               `json:"org"`
-	Name      string               `json:"name,omitempty"`
-	Labels    map[string]string    `json:"labels,omitempty"`
-	Limits    map[string]limitView `json:"limits,omitempty"`
-	Status    saccount.Status      `json:"status"`
-	Created   time.Time            `json:"created"`
-	CreatedBy saccount.Actor       `json:"created_by,omitempty"`
-	Updated   time.Time            `json:"updated,omitzero"`
-	Deleted   time.Time            `json:"deleted,omitzero"`
-	Revision  int64                `json:"revision"`
+	ID         string               `json:"id"`
+	Org        string               `json:"org"`
+	Name       string               `json:"name,omitempty"`
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Limits     map[string]limitView `json:"limits,omitempty"`
+	Thresholds *[]quota.Threshold   `json:"thresholds,omitempty" doc:"its own; absent: inherited"`
+	Status     saccount.Status      `json:"status"`
+	Created    time.Time            `json:"created"`
+	CreatedBy  saccount.Actor       `json:"created_by,omitempty"`
+	Updated    time.Time            `json:"updated,omitzero"`
+	Deleted    time.Time            `json:"deleted,omitzero"`
+	Revision   int64                `json:"revision"`
 }
 
 func viewMember(m saccount.Member) memberView {
 	return memberView{
-		ID: m.ID, Org: m.Org, Name: m.Name, Labels: m.Labels, Limits: limitsOf(m.Limits), Status: statusOf(m.Disabled, m.Deleted),
+		ID: m.ID, Org: m.Org, Name: m.Name, Labels: m.Labels, Limits: limitsOf(m.Limits), Thresholds: thresholdsOf(m.Thresholds), Status: statusOf(m.Disabled, m.Deleted),
 		Created: m.Created, CreatedBy: m.CreatedBy, Updated: m.Updated, Deleted: m.Deleted, Revision: m.Revision,
 	}
 }
@@ -52,7 +55,7 @@ func createMember(c *call) (*reply, error) {
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
-	m, err := c.svc.CreateMember(c.guarded, c.caller.Actor, c.org(), saccount.MemberSpec{ID: in.ID, Name: in.Name, Labels: in.Labels, Limits: limitsFrom(in.Limits)})
+	m, err := c.svc.CreateMember(c.guarded, c.caller.Actor, c.org(), saccount.MemberSpec{ID: in.ID, Name: in.Name, Labels: in.Labels, Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds)})
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +74,14 @@ var members = &resource{
 	},
 	edit: func(_ *call, rec record, body []byte) (u saccount.Update, err error) {
 		v := rec.view.(memberView)
-		was := memberEdit{Name: v.Name, Labels: v.Labels, Limits: specsOf(rec.limits)}
+		was := memberEdit{Name: v.Name, Labels: v.Labels, Limits: specsOf(rec.limits), Thresholds: v.Thresholds}
 		now, err := patch(body, was)
 		if err != nil {
 			return u, err
 		}
 		u.Name = differs(was.Name, now.Name)
 		u.Labels, u.Limits = editLabels(was.Labels, now.Labels), editLimits(was.Limits, now.Limits)
+		u.Thresholds = editThresholds(was.Thresholds, now.Thresholds)
 		return u, nil
 	},
 	disable: (*saccount.Service).DisableMember,

@@ -117,6 +117,9 @@ func (c *call) show(s quota.Subject) (*reply, error) {
 			return &reply{body: rec.view, revision: rec.revision}, nil
 		}
 	}
+	if s.Kind() == "recipient" {
+		return c.recipient(c.svc.GetRecipient(c.ctx, org, s.ID()))
+	}
 	return nil, notFound("record")
 }
 

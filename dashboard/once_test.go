@@ -55,6 +55,10 @@ func TestIdempotencyKeys(t *testing.T) {
 					assert.NotContains(t, again.Body.String(), body["token"], op.ID)
 					assert.Contains(t, got["notice"], "shown by the first answer", op.ID)
 				}
+				if body["secret"] != nil {
+					assert.NotContains(t, again.Body.String(), body["secret"], op.ID)
+					assert.Contains(t, got["notice"], "read it from secrets", op.ID)
+				}
 				assert.Equal(t, body["id"], got["id"], op.ID)
 				assert.Equal(t, first.Header().Get("ETag"), again.Header().Get("ETag"), op.ID)
 			} else if op.ID == "charge" || op.ID == "reserve" || op.ID == "refund" || op.ID == "commit" || op.ID == "release" {

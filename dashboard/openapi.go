@@ -116,7 +116,7 @@ func (r *route) requestBody(s schemas) map[string]any {
 		schema = s.of(t)
 	}
 	return map[string]any{
-		"required": t != reflect.TypeFor[rotation](),
+		"required": t != reflect.TypeFor[rotation]() && t != reflect.TypeFor[replaySpec](), // see readMay
 		"content":  map[string]any{media: map[string]any{"schema": schema}},
 	}
 }

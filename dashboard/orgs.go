@@ -5,16 +5,18 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
 
 // orgEdit is what can be set of an organization. Its zone and limits are for
 // the role admin.
 type orgEdit struct {
-	Name   string               `json:"name,omitempty" doc:"1 to 100 characters; the id where it is not given"`
-	Zone   string               `json:"zone,omitempty" doc:"IANA name, the default of limits that are set from then on; absent: UTC"`
-	Labels map[string]string    `json:"labels,omitempty"`
-	Limits map[string]limitSpec `json:"limits,omitempty"`
+	Name       string               `json:"name,omitempty" doc:"1 to 100 characters; the id where it is not given"`
+	Zone       string               `json:"zone,omitempty" doc:"IANA name, the default of limits that are set from then on; absent: UTC"`
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Limits     map[string]limitSpec `json:"limits,omitempty"`
+	Thresholds *[]quota.Threshold   `json:"thresholds,omitempty" doc:"of limits on it and below it that name none; absent: inherited; empty: nothing alerts"`
 }
 
 // orgSpec describes a new organization.
@@ -25,22 +27,23 @@ type orgSpec struct {
 
 // orgView is an organization as it is shown.
 type orgView struct {
-	ID        string               `json:"id"`
-	Name      string               `json:"name"`
-	Zone      string               `json:"zone,omitempty"`
-	Labels    map[string]string    `json:"labels,omitempty"`
-	Limits    map[string]limitView `json:"limits,omitempty"`
-	Status    saccount.Status      `json:"status"`
-	Created   time.Time            `json:"created"`
-	CreatedBy saccount.Actor       `json:"created_by,omitempty"`
-	Updated   time.Time            `json:"updated,omitzero"`
-	Deleted   time.Time            `json:"deleted,omitzero"`
-	Revision  int64                `json:"revision"`
+	ID         string               `json:"id"`
+	Name       string               `json:"name"`
+	Zone       string               `json:"zone,omitempty"`
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Limits     map[string]limitView `json:"limits,omitempty"`
+	Thresholds *[]quota.Threshold   `json:"thresholds,omitempty" doc:"its own; absent: inherited"`
+	Status     saccount.Status      `json:"status"`
+	Created    time.Time            `json:"created"`
+	CreatedBy  saccount.Actor       `json:"created_by,omitempty"`
+	Updated    time.Time            `json:"updated,omitzero"`
+	Deleted    time.Time            `json:"deleted,omitzero"`
+	Revision   int64                `json:"revision"`
 }
 
 func viewOrg(o saccount.Org) orgView {
 	return orgView{
-		ID: o.ID, Name: o.Name, Zone: o.Zone, Labels: o.Labels, Limits: limitsOf(o.Limits), Status: statusOf(o.Disabled, o.Deleted),
+		ID: o.ID, Name: o.Name, Zone: o.Zone, Labels: o.Labels, Limits: limitsOf(o.Limits), Thresholds: thresholdsOf(o.Thresholds), Status: statusOf(o.Disabled, o.Deleted),
 		Created: o.Created, CreatedBy: o.CreatedBy, Updated: o.Updated, Deleted: o.Deleted, Revision: o.Revision,
 	}
 }
@@ -70,7 +73,7 @@ func createOrg(c *call) (*reply, error) {
 	if err := c.read(&in); err != nil {
 		return nil, err
 	}
-	o, err := c.svc.CreateOrg(c.guarded, c.caller.Actor, saccount.OrgSpec{ID: in.ID, Name: in.Name, Zone: in.Zone, Labels: in.Labels, Limits: limitsFrom(in.Limits)})
+	o, err := c.svc.CreateOrg(c.guarded, c.caller.Actor, saccount.OrgSpec{ID: in.ID, Name: in.Name, Zone: in.Zone, Labels: in.Labels, Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds)})
 	if err != nil {
 		return nil, err
 	}
@@ -89,13 +92,14 @@ var orgs = &resource{
 	},
 	edit: func(c *call, rec record, body []byte) (u saccount.Update, err error) {
 		v := rec.view.(orgView)
-		was := orgEdit{Name: v.Name, Zone: v.Zone, Labels: v.Labels, Limits: specsOf(rec.limits)}
+		was := orgEdit{Name: v.Name, Zone: v.Zone, Labels: v.Labels, Limits: specsOf(rec.limits), Thresholds: v.Thresholds}
 		now, err := patch(body, was)
 		if err != nil {
 			return u, err
 		}
 		u.Name, u.Zone = differs(was.Name, now.Name), differs(was.Zone, now.Zone)
 		u.Labels, u.Limits = editLabels(was.Labels, now.Labels), editLimits(was.Limits, now.Limits)
+		u.Thresholds = editThresholds(was.Thresholds, now.Thresholds)
 		if (u.Zone != nil || len(u.Limits) > 0) && c.caller.Role < saccount.RoleAdmin {
 			return u, roleNeeded(saccount.RoleAdmin)
 		}

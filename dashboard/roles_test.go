@@ -32,8 +32,11 @@ var need = map[string]string{
 	"setKeyLimit": "manage", "removeKeyLimit": "manage", "rotateKey": "manage", "cancelRotation": "manage",
 	"listManagementKeys": "manage", "getManagementKey": "manage", "createManagementKey": "manage", "updateManagementKey": "manage",
 	"deleteManagementKey": "manage", "disableManagementKey": "manage", "enableManagementKey": "manage", "rotateManagementKey": "manage",
-	"updateOrg":    "manage", // its name and labels
 	"setKeyPolicy": "manage", "reportLeak": "manage",
+	"updateOrg":  "manage", // its name, labels and thresholds
+	"listAlerts": "view", "listRecipients": "view", "getRecipient": "view", "listRecipientDeliveries": "view",
+	"createRecipient": "manage", "updateRecipient": "manage", "deleteRecipient": "manage", "disableRecipient": "manage", "enableRecipient": "manage",
+	"getRecipientSecrets": "manage", "rotateRecipientSecret": "manage", "testRecipient": "manage", "replayRecipient": "manage",
 
 	"disableOrg": "admin", "enableOrg": "admin", "deleteOrg": "admin", "setOrgLimit": "admin", "removeOrgLimit": "admin",
 	"topUpOrg": "admin", "topUpAccount": "admin", "topUpMember": "admin", "topUpKey": "admin",
@@ -125,7 +128,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 func TestOrganizationsLimitAndZone(t *testing.T) {
 	k := newKit(t)
 	for body, money := range map[string]bool{
-		`{"name":"New"}`: false, `{"labels":{"a":"b"}}`: false, `{"zone":"Europe/Berlin"}`: true, `{"limits":{"credits":{"max":"1"}}}`: true,
+		`{"name":"New"}`: false, `{"labels":{"a":"b"}}`: false, `{"thresholds":["90%"]}`: false, `{"zone":"Europe/Berlin"}`: true, `{"limits":{"credits":{"max":"1"}}}`: true,
 	} {
 		a := k.do(manager, "PATCH", "orgs/acme", body, "If-Match", "*")
 		if money {

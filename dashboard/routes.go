@@ -69,6 +69,7 @@ func apiRoutes() []*route {
 			&route{method: "POST", path: p.path + "/{id}/rotate", id: "rotate" + p.one, about: "Give a management key a new secret. The answer shows its token, once.", role: manage, host: p.host, body: rotation{}, result: managementKeyMade{}, status: 200, match: matchMay, once: true, tagged: true, do: rotateManagementKey},
 		)
 	}
+	all = append(all, recipientRoutes()...)
 	all = append(all, historyRoutes()...)
 	all = append(all, exportRoutes()...)
 	all = append(all, spendRoutes()...)

@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 )
@@ -18,6 +19,8 @@ type format struct {
 	schema map[string]any
 }
 
+var kindType, stateType = reflect.TypeFor[alert.Kind](), reflect.TypeFor[alert.State]()
+
 // formats are the types that JSON has as strings of a certain form.
 var formats = map[reflect.Type]format{
 	reflect.TypeFor[quota.Credits]():   {`a decimal string such as "2.05"`, map[string]any{"type": "string", "pattern": `^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`, "examples": []string{"2.05"}}},
@@ -27,6 +30,8 @@ var formats = map[reflect.Type]format{
 	reflect.TypeFor[netip.Addr]():      {"an address such as 203.0.113.7", map[string]any{"type": "string", "examples": []string{"203.0.113.7"}}},
 	reflect.TypeFor[time.Time]():       {"an instant (RFC 3339)", map[string]any{"type": "string", "format": "date-time"}},
 	reflect.TypeFor[saccount.Role]():   {"view, manage or admin", map[string]any{"type": "string", "enum": []string{"view", "manage", "admin"}}},
+	kindType:                           {"a kind of alert", map[string]any{"type": "string", "enum": alert.Kinds()}},
+	stateType:                          {"pending, delivered or dead", map[string]any{"type": "string", "enum": []string{"pending", "delivered", "dead"}}},
 	reflect.TypeFor[saccount.Status](): {"a status", map[string]any{"type": "string", "enum": []string{"active", "disabled", "expired", "deleted"}}},
 }
 

@@ -4,6 +4,8 @@
 package apiworld
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
 	"github.com/keypurse/keypurse/saccount/saccounttest"
@@ -20,8 +23,8 @@ import (
 
 // Tenant is an organization with one of everything in it.
 type Tenant struct {
-	Org, Account, Key, Member, Manage string // ids
-	Token, ManageToken                string
+	Org, Account, Key, Member, Manage, Recipient string // ids
+	Token, ManageToken                           string
 }
 
 // World is a Service with organizations acme and globex, and a management key
@@ -39,7 +42,10 @@ const actor = saccount.Actor("setup")
 // New makes a World. What goes wrong fails the test.
 func New(t testing.TB) *World {
 	t.Helper()
-	w := &World{Harness: saccounttest.New(t), t: t}
+	w := &World{t: t, Harness: saccounttest.New(t, saccount.Config{
+		Secrets: []saccount.Secret{{ID: "one", Key: bytes.Repeat([]byte{1}, 32)}},
+		Alerts:  saccount.Alerts{Email: func(context.Context, alert.Email) error { return nil }},
+	})}
 	_, err := w.Service.CreateOrg(t.Context(), actor, saccount.OrgSpec{ID: "globex", Name: "Globex"})
 	require.NoError(t, err)
 	w.Acme, w.Globex = w.tenant("acme"), w.tenant("globex")
@@ -73,7 +79,13 @@ func (w *World) tenant(org string) Tenant {
 	require.NoError(w.t, err)
 	_, _, err = svc.RotateKey(ctx, actor, org, k.ID, time.Hour) // so that there is something to cancel
 	require.NoError(w.t, err)
-	return Tenant{org, a.ID, k.ID, m.ID, mk.ID, token.Reveal(), manage.Reveal()}
+	mail, err := svc.AddRecipient(ctx, actor, org, saccount.RecipientSpec{Name: "Operations", Email: "operations@example.com"})
+	require.NoError(w.t, err)
+	require.NoError(w.t, svc.TestAlert(ctx, actor, org, mail.ID))
+	require.NoError(w.t, svc.DeliverAlerts(ctx))
+	hook, err := svc.AddRecipient(ctx, actor, org, saccount.RecipientSpec{Name: "Pager", URL: "https://pager.example.com/in/" + org})
+	require.NoError(w.t, err)
+	return Tenant{org, a.ID, k.ID, m.ID, mk.ID, hook.ID, token.Reveal(), manage.Reveal()}
 }
 
 // Operation is one of the API, as its document says.
@@ -90,6 +102,8 @@ func (w *World) Request(op Operation, x Tenant) (path, body string) {
 		id = x.Member
 	case strings.HasPrefix(op.Path, "orgs/{org}/management-keys"):
 		id = x.Manage
+	case strings.HasPrefix(op.Path, "orgs/{org}/recipients"):
+		id = x.Recipient
 	case strings.HasPrefix(op.Path, "management-keys"):
 		id = w.HostKey
 	}
@@ -117,6 +131,8 @@ func (w *World) Request(op Operation, x Tenant) (path, body string) {
 		body = `{"id":"bob"}`
 	case strings.HasSuffix(name, "ManagementKey") && strings.HasPrefix(name, "create"):
 		body = `{"name":"New","role":"view"}`
+	case name == "createRecipient":
+		body = `{"url":"https://hooks.example.com/in","filter":{"kinds":["overage"],"subjects":["key:"]}}`
 	case strings.HasPrefix(name, "create"):
 		body = `{"name":"New"}`
 	case name == "verify":
