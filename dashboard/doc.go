@@ -31,13 +31,14 @@
 // # The pages
 //
 // The mount path itself is for people: an organization's accounts, keys, limits,
-// members, settings and use, in the zone of the organization. They work without
+// members, alerts and who hears of them, settings and use, in the zone of the
+// organization. They work without
 // scripts and without anything from elsewhere. A form counts once, however often
 // it is sent, and keeps what was typed where it is refused. A token is in the
 // answer to the form that made it and nowhere else: load that page again and it
-// is gone. Management keys open no page. Forms are taken from the handler's own
-// origin alone, which a proxy must leave in the Host that it passes on, or
-// Config.TrustedOrigins name.
+// is gone; so is a webhook's secret. Management keys open no page. Forms are
+// taken from the handler's own origin alone, which a proxy must leave in the
+// Host that it passes on, or Config.TrustedOrigins name.
 //
 // The overview reads the same few things however large the organization is: it
 // looks for keys that need a hand among the first thousand, ranks accounts where

@@ -55,6 +55,7 @@ type accountPage struct {
 	FirstKeys bool
 	CSV       string
 	Trail     *trail
+	Alerts    alertPanel
 }
 
 // link is one of several choices that are addresses.
@@ -87,6 +88,9 @@ func (v *visit) account() error {
 		subjects = append(subjects, subjectOf(saccount.KindKey, k.ID))
 	}
 	if p.Trail, err = v.trail(subjects...); err != nil {
+		return err
+	}
+	if p.Alerts, err = v.alertsOf(subjectOf(saccount.KindAccount, a.ID), keys.Items); err != nil {
 		return err
 	}
 	return v.render("account", a.Name, p)

@@ -203,9 +203,13 @@ func simplyEqual(l *quota.Limit, p quota.Period) bool {
 	return simple(l.Period) && l.Period.Equal(p)
 }
 
-func (v *visit) updateLimits(o limited, l saccount.Limits) (err error) {
+func (v *visit) updateLimits(o limited, l saccount.Limits) error {
+	return v.update(o, saccount.Update{Revision: v.revision(), Limits: l})
+}
+
+// update changes the record whose limits a page is about.
+func (v *visit) update(o limited, u saccount.Update) (err error) {
 	v.guard()
-	u := saccount.Update{Revision: v.revision(), Limits: l}
 	switch o.kind {
 	case saccount.KindOrg:
 		_, err = v.svc.UpdateOrg(v.ctx, v.caller.Actor, o.id, u)

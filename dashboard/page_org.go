@@ -19,6 +19,7 @@ type overviewPage struct {
 	Accounts bool // there is at least one
 	Where    string
 	Care     overviewCare
+	Alerts   alertPanel
 }
 
 // reason is why requests were refused, in words.
@@ -67,6 +68,9 @@ func (v *visit) overview() error {
 	}
 	p.Accounts = len(some.Items) > 0
 	if p.Care, err = v.overviewCare(); err != nil {
+		return err
+	}
+	if p.Alerts, err = v.overviewAlerts(); err != nil {
 		return err
 	}
 	return v.render("overview", v.of.Name, p)

@@ -36,6 +36,12 @@ func newTemplates(a assets) (templates, error) {
 		"status":  statusText,
 		"upper":   sentence,
 		"policy":  func(o *saccount.Org) saccount.KeyPolicy { return policyOf(*o) },
+		"alertItem": func(f *frame, r alertRow) any {
+			return struct {
+				*frame
+				Row alertRow
+			}{f, r}
+		},
 	}
 	shared, err := template.New("layout.html").Funcs(funcs).ParseFS(files, "templates/layout.html", "templates/parts*.html")
 	if err != nil {

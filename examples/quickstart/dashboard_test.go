@@ -59,6 +59,10 @@ func TestTheDemonstrationIsMadeOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, r.Accounts.Top, len(demoAccounts()))
 		assert.Positive(t, r.Total.Credits)
+		alerts, err := svc.Alerts(t.Context(), orgID, saccount.AlertFilter{})
+		require.NoError(t, err)
+		assert.Greater(t, len(alerts.Items), 20, "there are alerts to look at")
+		assert.Equal(t, "Support Assistant", alerts.Items[0].Name)
 		return r.Total.Requests
 	}
 	first := spent()
