@@ -158,7 +158,7 @@ func TestPagesAlerts(t *testing.T) {
 	}
 	overview := k.page(viewer, "orgs/acme").text()
 	passed := overview[strings.Index(overview, `id="h-passed"`):strings.Index(overview, `id="h-alerts"`)]
-	assert.Equal(t, 2, strings.Count(passed, "50 of 100 credits, past 50% of its limit credits"))
+	assert.Equal(t, 2, strings.Count(passed, "50 of 100 credits, past 50% of its limit “credits”"))
 	assert.Contains(t, overview, "has spent 50 credits, 100% or more of its limit “daily” of 50 credits")
 	assert.Contains(t, k.page(viewer, account).text(), "All alerts of this account")
 	for _, p := range []string{"orgs/acme", "orgs/acme/alerts", "orgs/acme/alerts?kind=threshold&about=account:" + a.ID, account, "orgs/acme/keys/" + key.ID} {
