@@ -3,8 +3,10 @@ package dashboard_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,4 +202,40 @@ func TestThresholdsOverTheAPI(t *testing.T) {
 	}
 	o := k.do(staff, "POST", "orgs", `{"id":"new","thresholds":["50%"]}`).ok(201)
 	assert.Equal(t, []any{"50%"}, o["thresholds"])
+}
+
+// Names that mean something to something come back as they went in, on no page
+// as anything but text; whatever is sent is answered.
+func TestHostileRecipients(t *testing.T) {
+	var m mailbox
+	k := kitOf(t, saccounttest.New(t, m.config()), dashboard.Config{})
+	const all = "orgs/acme/recipients"
+	n := 0
+	for _, name := range hostileNames() {
+		body, err := json.Marshal(map[string]any{"name": name, "email": "operations@example.com", "filter": map[string]any{"subjects": []string{"account:" + name}, "limits": []string{name}}})
+		require.NoError(t, err)
+		r := k.do(manager, "POST", all, string(body)).ok(201)
+		assert.Equal(t, name, r["name"])
+		one := all + "/" + r["id"].(string)
+		assert.Equal(t, r["filter"], k.do(viewer, "GET", one, "").ok(200)["filter"])
+		for _, p := range []string{all, one, one + "/edit", "orgs/acme/alerts?about=" + url.QueryEscape("key:"+name)} {
+			body := k.page(manager, p).text()
+			for _, bad := range []string{"<script>", "<img", "<svg/onload", "</title><", `href="javascript`} {
+				assert.NotContains(t, body, bad, "%s of %s", p, name)
+			}
+		}
+		k.do(manager, "DELETE", one, "").ok(204)
+		n++
+	}
+	for _, body := range []string{
+		`{"email":"a@b.example\r\nBcc: c@d.example"}`, `{"email":"Ann <a@b.example>"}`, `{"email":"a"}`, `{"email":1}`, `{"url":"javascript:alert(1)"}`, `{"url":"https://u:p@h.example/"}`, `{"url":"https://[::1]/"}`,
+		`{"url":"//h.example"}`, `{"url":""}`, `{"name":"a\u0000b","email":"a@b.example"}`, `{"email":"a@b.example","filter":{"subjects":["x:y"]}}`, `{"email":"a@b.example","filter":null}`, `{"email":"a@b.example","filter":[]}`,
+		`{"email":"` + strings.Repeat("a", 300) + `@b.example"}`,
+	} {
+		a := k.do(manager, "POST", all, body)
+		assert.Equal(t, 422, a.Code, "%s: %s", body, a.Body)
+		assert.NotEmpty(t, a.pointers(), body)
+	}
+	assert.Empty(t, k.do(manager, "GET", all, "").ok(200)["items"])
+	t.Logf("%d names", n)
 }
