@@ -90,7 +90,7 @@ func (v *visit) account() error {
 	if p.Trail, err = v.trail(subjects...); err != nil {
 		return err
 	}
-	if p.Alerts, err = v.alertsOf(subjectOf(saccount.KindAccount, a.ID), keys.Items); err != nil {
+	if p.Alerts, err = v.alertsOf(subjectOf(saccount.KindAccount, a.ID), keys); err != nil {
 		return err
 	}
 	return v.render("account", a.Name, p)

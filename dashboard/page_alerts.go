@@ -116,7 +116,7 @@ func (v *visit) alertSubjects(whom quota.Subject) ([]quota.Subject, error) {
 	if whom.Kind() != quota.KindAccount {
 		return out, nil
 	}
-	keys, err := v.svc.ListKeys(v.ctx, v.org(), whom.ID(), saccount.Filter{Limit: maxSubjects, Statuses: v.withDeleted(saccount.StatusDeleted)})
+	keys, err := v.svc.ListKeys(v.ctx, v.org(), whom.ID(), saccount.Filter{Limit: maxSubjects, Statuses: everyStatus})
 	if err != nil {
 		return nil, err
 	}
@@ -189,17 +189,14 @@ type passedLimit struct {
 
 // overviewAlerts is what the overview shows of alerts.
 func (v *visit) overviewAlerts() (p alertPanel, err error) {
-	passed, err := v.svc.PassedThresholds(v.ctx, v.org(), saccount.KindAccount, shownPassed)
+	all, err := v.svc.SummarizeAlerts(v.ctx, v.org(), saccount.KindAccount, shownPassed)
 	if err != nil {
 		return p, err
 	}
-	for _, a := range passed {
+	for _, a := range all.Passed {
 		p.Passed = append(p.Passed, passedLimit{a, pathOf(a.Subject), *a.Used + *a.Overage})
 	}
-	recent, err := v.svc.Alerts(v.ctx, v.org(), saccount.AlertFilter{Limit: shownAlerts})
-	if err == nil {
-		p.Rows, err = v.alertRows(recent.Items)
-	}
+	p.Rows, err = v.alertRows(all.Recent[:min(len(all.Recent), shownAlerts)])
 	return p, err
 }
 

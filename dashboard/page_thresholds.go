@@ -84,34 +84,24 @@ func (v *visit) editThresholds() error {
 
 // thresholdOwner is owner with the record's own thresholds. Those of the
 // organization are for the role manage.
-func (v *visit) thresholdOwner() (o limited, own []quota.Threshold, err error) {
+func (v *visit) thresholdOwner() (limited, []quota.Threshold, error) {
 	switch v.params["kind"] {
 	case "org":
 		if v.id() != v.org() {
-			return o, nil, notFound("organization")
+			return limited{}, nil, notFound("organization")
 		}
-		return limited{saccount.KindOrg, v.of.ID, v.of.Name, v.of.Limits, v.of.Revision, statusOf(v.of.Disabled, v.of.Deleted), []string{"settings"}}, v.of.Thresholds, nil
+		return ofOrg(v.of), v.of.Thresholds, nil
 	case "account":
 		a, err := v.svc.GetAccount(v.ctx, v.org(), v.id())
-		if err != nil {
-			return o, nil, err
-		}
-		own = a.Thresholds
+		return ofAccount(a), a.Thresholds, err
 	case "member":
 		m, err := v.svc.GetMember(v.ctx, v.org(), v.id())
-		if err != nil {
-			return o, nil, err
-		}
-		own = m.Thresholds
+		return ofMember(m), m.Thresholds, err
 	case "key":
 		k, err := v.svc.GetKey(v.ctx, v.org(), v.id())
-		if err != nil {
-			return o, nil, err
-		}
-		own = k.Thresholds
+		return ofKey(k), k.Thresholds, err
 	}
-	o, err = v.owner()
-	return o, own, err
+	return limited{}, nil, notFound("page")
 }
 
 func (v *visit) thresholdPage(o limited, f *form) error {

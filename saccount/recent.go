@@ -164,21 +164,34 @@ func toRecipient(d *alert.Delivery) (out RecipientDelivery, ok bool) {
 	return out, ok
 }
 
-// nameAlerts sets the names of whom alerts are about, and leaves out what is
-// for the delivery alone.
+// nameAlerts sets the names of whom alerts are about, in one read a kind, and
+// leaves out what is for the delivery alone.
 func (s *Service) nameAlerts(ctx context.Context, org string, as []OrgAlert) error {
+	ids := map[string][]string{}
+	for i := range as {
+		ids[as[i].Subject.Kind()] = append(ids[as[i].Subject.Kind()], as[i].Subject.ID())
+	}
 	names := map[quota.Subject]string{}
+	for k := KindOrg; k <= KindKey; k++ {
+		if len(ids[k.String()]) == 0 {
+			continue
+		}
+		ls, err := s.store.Lookups(ctx, org, k, ids[k.String()])
+		if err != nil {
+			return err
+		}
+		for i := range ls {
+			names[quota.NewSubject(k.String(), ids[k.String()][i])] = ls[i].Record.Name
+		}
+	}
 	for i := range as {
 		a := &as[i].Alert
-		if _, ok := names[a.Subject]; !ok {
-			names[a.Subject] = s.alerts.name(ctx, org, a.Subject)
-		}
 		if name := names[a.Subject]; name != "" {
 			a.Rename(name)
 		}
 		delete(a.Figures, alert.FigureSink)
 	}
-	return ctx.Err()
+	return nil
 }
 
 // DeliveryFilter narrows a list of deliveries. The zero DeliveryFilter lets
@@ -224,33 +237,54 @@ func (s *Service) listDeliveries(ctx context.Context, org, recipient string, f D
 	return p, s.nameAlerts(ctx, org, p.Items)
 }
 
-// PassedThresholds lists up to n limits (1 to MaxPage) of living records of a
-// kind that have passed a threshold in the window that is now, as the alerts
-// tell: for each limit the alert of the furthest, those passed last first. It
-// looks at the newest 1,000 alerts. Errors: ErrInvalid, ErrNotFound, and the
-// store's.
-func (s *Service) PassedThresholds(ctx context.Context, org string, kind Kind, n int) ([]alert.Alert, error) {
-	if err := s.begin("passed thresholds"); err != nil {
-		return nil, err
+// AlertSummary is what an overview of an organization says of its alerts.
+type AlertSummary struct {
+	// Passed are limits of living records of a kind that have passed a threshold
+	// in the window that is now, as the alerts tell: for each limit the alert of
+	// the furthest, those passed last first.
+	Passed []alert.Alert
+	Recent []OrgAlert // the newest, of every kind
+}
+
+// SummarizeAlerts looks at the newest 1,000 alerts of an organization for up to
+// n limits of records of a kind, and up to n alerts (1 to MaxPage; 0 is
+// DefaultPage). Of an organization that is not there it is empty. Errors:
+// ErrInvalid, and the store's.
+func (s *Service) SummarizeAlerts(ctx context.Context, org string, kind Kind, n int) (out AlertSummary, err error) {
+	if err := s.begin("summarize alerts"); err != nil {
+		return out, err
 	}
-	out, err := s.passed(ctx, org, kind, n)
-	if err != nil {
-		return nil, fmt.Errorf("saccount: passed thresholds: %w", s.mark(err))
+	if out, err = s.summarize(ctx, org, kind, n); err != nil {
+		return out, fmt.Errorf("saccount: summarize alerts: %w", s.mark(err))
 	}
 	return out, nil
 }
 
-func (s *Service) passed(ctx context.Context, org string, kind Kind, n int) (out []alert.Alert, err error) {
+func (s *Service) summarize(ctx context.Context, org string, kind Kind, n int) (out AlertSummary, err error) {
 	if n, err = pageLimit(n); err != nil {
-		return nil, err
-	}
-	if _, err := s.living(ctx, org, KindOrg, org); err != nil {
-		return nil, err
+		return out, err
 	}
 	as, err := s.store.Alerts(ctx, alert.Recent{Org: org, N: MaxPage})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
+	newest := as[:min(n, len(as))]
+	sent, err := s.sentTo(ctx, org, newest)
+	if err != nil {
+		return out, err
+	}
+	for _, a := range newest {
+		out.Recent = append(out.Recent, OrgAlert{alert.Read(a, ""), sent[a.Seq]})
+	}
+	if err := s.nameAlerts(ctx, org, out.Recent); err != nil {
+		return out, err
+	}
+	out.Passed, err = s.passed(ctx, org, kind, n, as)
+	return out, err
+}
+
+// passed finds the limits of living records whose window has not ended.
+func (s *Service) passed(ctx context.Context, org string, kind Kind, n int, as []quota.Alert) (out []alert.Alert, err error) {
 	type place struct {
 		subject quota.Subject
 		limit   string
@@ -269,21 +303,33 @@ func (s *Service) passed(ctx context.Context, org string, kind Kind, n int) (out
 			furthest[i] = a
 		}
 	}
-	for _, a := range furthest {
+	if len(furthest) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(furthest))
+	for i := range furthest {
+		ids[i] = furthest[i].Subject.ID()
+	}
+	ls, err := s.store.Lookups(ctx, org, kind, ids)
+	if err != nil {
+		return nil, err
+	}
+	for i := range ls {
 		if len(out) == n {
 			break
 		}
-		l, err := s.living(ctx, org, kind, a.Subject.ID())
-		if err != nil {
-			continue // it was deleted, or cannot be read: its own page says so
-		}
-		r, err := readNode(l.Record)
-		if err != nil || r.limit(a.Limit) == nil {
+		if ls[i].Record.ID == "" || ls[i].dead() {
 			continue
 		}
-		out = append(out, alert.Read(a, r.Name))
+		r, err := readNode(ls[i].Record)
+		if err != nil {
+			return nil, err
+		}
+		if r.limit(furthest[i].Limit) != nil {
+			out = append(out, alert.Read(furthest[i], r.Name))
+		}
 	}
-	return out, ctx.Err()
+	return out, nil
 }
 
 // further reports whether a tells of more than b, of one window: overage of more

@@ -171,9 +171,9 @@ func TestPassedThresholds(t *testing.T) {
 	svc, ctx := h.Service, t.Context()
 	passed := func() (out []string) {
 		t.Helper()
-		as, err := svc.PassedThresholds(ctx, "acme", saccount.KindAccount, 0)
+		all, err := svc.SummarizeAlerts(ctx, "acme", saccount.KindAccount, 0)
 		require.NoError(t, err)
-		for _, a := range as {
+		for _, a := range all.Passed {
 			out = append(out, a.Limit+" "+a.Threshold.String())
 		}
 		return out
@@ -197,12 +197,16 @@ func TestPassedThresholds(t *testing.T) {
 	_, err := svc.UpdateAccount(ctx, "x", "acme", key.Account, saccount.Update{Limits: saccount.Limits{"daily": nil}})
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []string{"credits 50%", "ever 50%"}, passed())
-	as, err := svc.PassedThresholds(ctx, "acme", saccount.KindAccount, 1)
+	all, err := svc.SummarizeAlerts(ctx, "acme", saccount.KindAccount, 1)
 	require.NoError(t, err)
-	assert.Len(t, as, 1)
-	as, err = svc.PassedThresholds(ctx, "acme", saccount.KindKey, 0)
+	assert.Len(t, all.Passed, 1)
+	require.Len(t, all.Recent, 1)
+	newest, err := svc.Alerts(ctx, "acme", saccount.AlertFilter{Limit: 1})
 	require.NoError(t, err)
-	assert.Empty(t, as)
+	assert.Equal(t, newest.Items, all.Recent)
+	all, err = svc.SummarizeAlerts(ctx, "acme", saccount.KindKey, 0)
+	require.NoError(t, err)
+	assert.Empty(t, all.Passed)
 	require.NoError(t, svc.DeleteAccount(ctx, "x", "acme", key.Account))
 	assert.Empty(t, passed())
 }
