@@ -20,6 +20,7 @@ import (
 	"github.com/keypurse/keypurse/dashboard"
 	"github.com/keypurse/keypurse/quota"
 	"github.com/keypurse/keypurse/saccount"
+	"github.com/keypurse/keypurse/saccount/saccounttest"
 )
 
 // page gets a page, below the mount path.
@@ -184,8 +185,11 @@ var hrefs = regexp.MustCompile(`(?:href|src)="([^"#]+)"`)
 // TestPagesCrawl follows every link that the host's admin is shown: all lead
 // somewhere, all pages of the table are among them, and reading changes nothing.
 func TestPagesCrawl(t *testing.T) {
-	k := newKit(t)
+	var m mailbox
+	k := kitOf(t, saccounttest.New(t, m.config()), dashboard.Config{})
 	ctx := t.Context()
+	_, err := k.Service.AddRecipient(ctx, "x", "acme", saccount.RecipientSpec{Name: "Night shift", Email: "operations@example.com"})
+	require.NoError(t, err)
 	a, err := k.Service.CreateAccount(ctx, "x", "acme", saccount.AccountSpec{Name: "Crawled", Limits: saccount.Limits{"": saccount.NewLimit(quota.Credit, quota.Period{Unit: quota.Day})}})
 	require.NoError(t, err)
 	_, _, err = k.Service.CreateKey(ctx, "x", "acme", a.ID, saccount.KeySpec{Name: "Crawled key"})
