@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 
 // mailbox is a mailer whose letters can be refused.
 type mailbox struct {
+	mu      sync.Mutex // held while a letter comes; several may
 	letters []alert.Email
 	fails   error
 }
@@ -30,6 +32,8 @@ func (m *mailbox) config() saccount.Config {
 	return saccount.Config{
 		Secrets: []saccount.Secret{{ID: "one", Key: bytes.Repeat([]byte{'k'}, 32)}},
 		Alerts: saccount.Alerts{Schedule: []time.Duration{}, Email: func(_ context.Context, e alert.Email) error {
+			m.mu.Lock()
+			defer m.mu.Unlock()
 			if m.fails == nil {
 				m.letters = append(m.letters, e)
 			}

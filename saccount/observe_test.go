@@ -58,6 +58,8 @@ func TestObserverHearsEveryOutcome(t *testing.T) {
 	h.Advance(time.Minute)
 	require.NoError(t, h.Service.DisableKey(t.Context(), by, "acme", key.ID))
 	auth(one)
+	n.mu.Lock() // what was used is written meanwhile
+	defer n.mu.Unlock()
 	var got []string
 	for _, e := range n.auth {
 		got = append(got, fmt.Sprint(e.Outcome, " ", e.Org))

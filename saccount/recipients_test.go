@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 
 // post office: a webhook receiver and a mail server.
 type office struct {
+	mu      sync.Mutex // held while something comes; several may
 	letters []alert.Email
 	hooks   []*http.Request
 	bodies  [][]byte
@@ -37,6 +39,8 @@ type office struct {
 func (o *office) config(t *testing.T) saccount.Config {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		o.hooks, o.bodies = append(o.hooks, r), append(o.bodies, b)
 		w.WriteHeader(o.status)
 	}))
@@ -48,7 +52,12 @@ func (o *office) config(t *testing.T) saccount.Config {
 	return saccount.Config{
 		Secrets: []saccount.Secret{{ID: "one", Key: key32('k')}},
 		Alerts: saccount.Alerts{
-			Email:    func(_ context.Context, m alert.Email) error { o.letters = append(o.letters, m); return o.mail },
+			Email: func(_ context.Context, m alert.Email) error {
+				o.mu.Lock()
+				defer o.mu.Unlock()
+				o.letters = append(o.letters, m)
+				return o.mail
+			},
 			Webhooks: alert.WebhookConfig{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Ports: []uint16{}, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
 		},
 	}
@@ -198,13 +207,25 @@ func TestRecipientsAreChecked(t *testing.T) {
 // away holds up nobody.
 func TestWatchEnds(t *testing.T) {
 	o := office{mail: errors.New("the mail server is away")}
-	h := saccounttest.New(t, o.config(t))
+	cfg := o.config(t)
+	asked := make(chan string, 1000)
+	cfg.Observer.Stored = func(_ context.Context, e saccount.Stored) {
+		select {
+		case asked <- e.Call:
+		default: // more than anybody reads
+		}
+	}
+	h := saccounttest.New(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	go func() { ended <- h.Service.Watch(ctx) }()
-	go func() { ended <- h.Service.Watch(t.Context()) }()
 	cancel()
 	require.NoError(t, <-ended)
+	for len(asked) > 0 {
+		<-asked
+	}
+	go func() { ended <- h.Service.Watch(t.Context()) }()
+	<-asked // it has begun
 	require.NoError(t, h.Service.Close())
 	require.NoError(t, <-ended)
 	assert.ErrorIs(t, h.Service.Watch(t.Context()), saccount.ErrClosed)
