@@ -43,17 +43,15 @@ func newFingerprinter() *fingerprinter {
 
 // Fingerprint makes the Fingerprint of all that follows the id in a token of this
 // prefix. ok is false where length or prefix are wrong: [Parse] would say
-// ErrMalformed. Else it says nothing about the token, which may be malformed,
-// nor about id, which may be no [ValidID] and is part of token.
+// ErrMalformed. Else it says nothing about the token, which may be malformed.
 //
 // Remember the Fingerprint of a token that Parse and [Hasher.Verify] found good
 // beside the record of its id, for no longer than what was verified holds: a
-// token with that id and that Fingerprint is the same to the byte. It allocates
-// nothing.
-func (h *Hasher) Fingerprint(token string, prefix Prefix) (id string, print Fingerprint, ok bool) {
-	n := len(prefix.lead)
-	if n == 0 || len(token) != n+bodyLen || token[:n] != prefix.lead {
-		return "", print, false
+// token with that id ([Prefix.IDOf]) and that Fingerprint is the same to the byte.
+// It allocates nothing.
+func (h *Hasher) Fingerprint(token string, prefix Prefix) (print Fingerprint, ok bool) {
+	if _, ok := prefix.IDOf(token); !ok {
+		return print, false
 	}
 	f := h.prints.Load()
 	if f == nil {
@@ -61,7 +59,7 @@ func (h *Hasher) Fingerprint(token string, prefix Prefix) (id string, print Fing
 		f = h.prints.Load()
 	}
 	b := f.bufs.Get().(*fingerprintBuf)
-	copy(b[:], token[n+IDLen:]) // what follows it is zero in every buffer
+	copy(b[:], token[len(prefix.lead)+IDLen:]) // what follows it is zero in every buffer
 	for i := 0; ; i += aes.BlockSize {
 		block := b[i : i+aes.BlockSize]
 		f.block.Encrypt(block, block)
@@ -74,5 +72,5 @@ func (h *Hasher) Fingerprint(token string, prefix Prefix) (id string, print Fing
 	}
 	clear(b[:])
 	f.bufs.Put(b)
-	return token[n : n+IDLen], print, true
+	return print, true
 }

@@ -33,17 +33,18 @@ type Parsed struct {
 // Nothing here takes constant time, and nothing needs to: what it looks at can
 // be computed by anybody.
 func Parse(s string, prefix Prefix) (Parsed, error) {
-	n := len(prefix.lead)
-	if n == 0 || len(s) != n+bodyLen || s[:n] != prefix.lead {
+	id, ok := prefix.IDOf(s)
+	if !ok {
 		return Parsed{}, ErrMalformed
 	}
+	n := len(prefix.lead)
 	b := view(s)
 	body := (*[bodyLen]byte)(b[n:])
 	if !payloadIsBase62((*[payloadLen]byte)(body[:])) ||
 		!checksumIs((*[ChecksumLen]byte)(body[payloadLen:]), crc32.ChecksumIEEE(b[:n+payloadLen])) {
 		return Parsed{}, ErrMalformed
 	}
-	return Parsed{ID: s[n : n+IDLen], body: unsafe.Pointer(body)}, nil
+	return Parsed{ID: id, body: unsafe.Pointer(body)}, nil
 }
 
 // noSecret stands in for the secret of the zero Parsed, so that it costs the

@@ -33,6 +33,17 @@ func ParsePrefix(s string) (Prefix, error) {
 // separates it from the id; empty for the zero Prefix.
 func (p Prefix) String() string { return strings.TrimSuffix(p.lead, "_") }
 
+// IDOf is the id in a token of this prefix, as part of token; ok is false where
+// length or prefix are wrong. It looks at nothing else: the token may be malformed,
+// and the id no [ValidID].
+func (p Prefix) IDOf(token string) (id string, ok bool) {
+	n := len(p.lead)
+	if n == 0 || len(token) != n+bodyLen || token[:n] != p.lead {
+		return "", false
+	}
+	return token[n : n+IDLen], true
+}
+
 func (p Prefix) tokenLen() int { return len(p.lead) + bodyLen }
 
 func lowerAlnum(s string) bool {

@@ -120,21 +120,22 @@ func (s *Service) AuthenticateAndCharge(ctx context.Context, token string, from 
 // warm says that a charge follows.
 func (s *Service) authenticate(ctx context.Context, token string, from func() netip.Addr, warm bool) (*cred, time.Time, error) {
 	var now time.Time
-	id, print, ok := s.hasher.Fingerprint(token, s.prefix)
+	id, ok := s.prefix.IDOf(token)
 	if !ok {
 		return nil, now, errMalformed
 	}
 	if s.closed.Load() {
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", ErrClosed)
 	}
+	e := s.known(ctx, id) // first: memory answers while the Fingerprint is made
+	if e != nil && warm {
+		e.warm()
+	}
+	print, _ := s.hasher.Fingerprint(token, s.prefix) // whether or not there is such a key: it takes time
 	var c *cred
 	var old bool
 	var p apikey.Parsed
-	e := s.known(ctx, id)
 	if e != nil {
-		if warm {
-			e.warm()
-		}
 		c = e.recognize(&print)
 	}
 	if c == nil {
