@@ -529,14 +529,18 @@ func (s *Store) Outbox(ctx context.Context, after int64, n int) ([]quota.Alert, 
 	return out, err
 }
 
-func (s *Store) scanAlerts(ctx context.Context, text string, args ...any) (out []quota.Alert, err error) {
-	err = s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+func (s *Store) scanAlerts(ctx context.Context, text string, args ...any) ([]quota.Alert, error) {
+	var out []quota.Alert // not a result: who is left may still write to it
+	err := s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
 		var a quota.Alert
 		err := rows.Scan(scanAlert(&a)...)
 		out = append(out, a)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // read is persist for what changes nothing, with the call's name in its error.

@@ -182,7 +182,10 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 	got := make([]counterAt, n)
 	for line := range strings.Lines(lines) {
 		at, c, err := parseCounterLine(strings.TrimSuffix(line, "\n"))
-		if err != nil || at < 1 || at > n {
+		if err == nil && (at < 1 || at > n) {
+			err = fmt.Errorf("%d were asked for", n)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: a counter cannot be read: %q: %w", quota.ErrCorrupt, line, err)
 		}
 		got[at-1] = c

@@ -188,8 +188,9 @@ func (s *Store) ClaimDeliveries(ctx context.Context, sink string, now, until int
 	return out, err
 }
 
-func (s *Store) scanDeliveries(ctx context.Context, text string, args ...any) (out []alert.Delivery, err error) {
-	err = s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+func (s *Store) scanDeliveries(ctx context.Context, text string, args ...any) ([]alert.Delivery, error) {
+	var out []alert.Delivery // not a result: who is left may still write to it
+	err := s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
 		var d alert.Delivery
 		err := rows.Scan(scanDelivery(&d)...)
 		out = append(out, d)

@@ -100,8 +100,9 @@ func sendable(ids []string) (out texts) {
 }
 
 // lookup reads the records that a text finds.
-func (s *Store) lookup(ctx context.Context, text string, args []any) (out []saccount.Lineage, err error) {
-	err = s.brief(ctx, text, args, func(rows *sql.Rows) error {
+func (s *Store) lookup(ctx context.Context, text string, args []any) ([]saccount.Lineage, error) {
+	var out []saccount.Lineage // not a result: who is left may still write to it
+	err := s.brief(ctx, text, args, func(rows *sql.Rows) error {
 		var l saccount.Lineage
 		var r, a, g raw
 		into := append(make([]any, 0, 32), r.into()...)
