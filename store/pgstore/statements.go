@@ -55,6 +55,27 @@ func texts4(schema string) statements {
 	// default of the server, the database, the role or the pool. It is never
 	// lowered: remote_apply stays.
 	const durable = `CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN '' ELSE set_config('synchronous_commit', 'on', true) END`
+	// posting is a statement that writes a batch, its counters by that part; placed
+	// is one more column.
+	posting := func(counters, placed string) string {
+		return in(`WITH g AS MATERIALIZED (
+	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
+), l AS MATERIALIZED (
+	SELECT g.i, o.org, g.holds FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
+	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
+), u AS (
+	UPDATE $s.orgs o SET version = o.version + 1, holds = l.holds FROM l WHERE o.org = l.org
+` + counters + `), r AS (
+	INSERT INTO $s.receipts (org, id, keep, expires, body)
+	SELECT l.org, q.id, q.keep, q.expires, q.body
+	FROM unnest($18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
+	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
+), b AS (
+	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
+)
+SELECT l.i, ` + durable + placed + ` FROM l
+UNION ALL SELECT g.i, ''` + placed + ` FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`)
+	}
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
 		// A writer that holds a row and is not heard of any more lets go of it. What
@@ -67,41 +88,18 @@ FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
 		// that they were decided on, and those of others are not. Locked in one
 		// order, before anything is made. Organizations of which nothing
 		// changes (writes = 0) are only looked at.
-		post: in(`WITH g AS MATERIALIZED (
-	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
-), l AS MATERIALIZED (
-	SELECT g.i, o.org, g.holds FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
-	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
-), u AS (
-	UPDATE $s.orgs o SET version = o.version + 1, holds = l.holds FROM l WHERE o.org = l.org
-), c AS (
+		post: posting(`), c AS (
 	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 	SELECT l.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare
 	FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[])
 		AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare) JOIN l ON l.i = q.i
 	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
 		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
-), r AS (
-	INSERT INTO $s.receipts (org, id, keep, expires, body)
-	SELECT l.org, q.id, q.keep, q.expires, q.body
-	FROM unnest($18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
-	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
-), b AS (
-	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
-)
-SELECT l.i, ` + durable + ` FROM l
-UNION ALL SELECT g.i, '' FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
+`, ""),
 		// The same under the organizations' locks, where those counters that were
 		// read in the transaction are written where they lie: that takes a third
 		// of the time, which every other process waits for.
-		postAt: in(`WITH g AS MATERIALIZED (
-	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
-), l AS MATERIALIZED (
-	SELECT g.i, o.org, g.holds FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
-	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
-), u AS (
-	UPDATE $s.orgs o SET version = o.version + 1, holds = l.holds FROM l WHERE o.org = l.org
-), q AS MATERIALIZED (
+		postAt: posting(`), q AS MATERIALIZED (
 	SELECT l.org, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $23::text[])
 		AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place) JOIN l ON l.i = q.i
 ), t AS (
@@ -113,16 +111,7 @@ UNION ALL SELECT g.i, '' FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = 
 	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare FROM q WHERE q.place IS NULL
 	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
 		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
-), r AS (
-	INSERT INTO $s.receipts (org, id, keep, expires, body)
-	SELECT l.org, q.id, q.keep, q.expires, q.body
-	FROM unnest($18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
-	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
-), b AS (
-	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
-)
-SELECT l.i, ` + durable + `, (SELECT count(*) FROM t) FROM l
-UNION ALL SELECT g.i, '', (SELECT count(*) FROM t) FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
+`, `, (SELECT count(*) FROM t)`),
 		check: in(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
 		receipts: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
