@@ -303,11 +303,7 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 		thresholds = e.account.thresholds
 		e.purses[1], e.purses[2] = &e.account.purse, &e.org.purse
 		deleted, disabled = deleted || e.account.deleted, disabled || e.account.disabled
-		var was *rate.Limiter
-		if old != nil {
-			was = old.about.rate
-		}
-		e.about.rate = limiter(n.Rate, was)
+		e.about.rate = s.keyRate(n)
 		e.paced = e.about.rate != nil || e.account.rate != nil
 	}
 	if n.Thresholds != nil {
@@ -414,6 +410,22 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 		s.views.put(hash, at, v)
 	}
 	return v, nil
+}
+
+// keyRate is the rate limiter of a key, which outlives what is kept of the key
+// itself: it would begin anew with each reading of the store.
+func (s *Service) keyRate(n *node) *rate.Limiter {
+	if n.Rate == nil {
+		return nil
+	}
+	at := place{KindKey, n.Org, n.ID}
+	hash := at.hash(s.rates.seed)
+	was, _ := s.rates.get(hash, at)
+	l := limiter(n.Rate, was)
+	if l != was {
+		s.rates.put(hash, at, l)
+	}
+	return l
 }
 
 // limiter makes a rate limiter, or goes on with the one that was there.

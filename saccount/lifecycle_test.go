@@ -222,7 +222,13 @@ func TestAllowlist(t *testing.T) {
 }
 
 func TestRateLimits(t *testing.T) {
-	w := newWorld(t, saccount.Config{})
+	for name, size := range map[string]int{"keys in memory": 0, "none": -1} {
+		t.Run(name, func(t *testing.T) { testRateLimits(t, saccount.Config{CacheSize: size}) })
+	}
+}
+
+func testRateLimits(t *testing.T, cfg saccount.Config) {
+	w := newWorld(t, cfg)
 	a, err := w.CreateAccount(t.Context(), by, "acme", saccount.AccountSpec{Name: "Worker", Rate: &saccount.RateLimit{PerSecond: 1, Burst: 3}})
 	require.NoError(t, err)
 	tok, k, err := w.CreateKey(t.Context(), by, "acme", a.ID, saccount.KeySpec{Name: "k", Rate: &saccount.RateLimit{PerSecond: 1, Burst: 2}})

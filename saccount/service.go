@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/keypurse/keypurse/apikey"
 	"github.com/keypurse/keypurse/quota"
 )
@@ -107,6 +109,7 @@ type Service struct {
 	keys    *keyTable
 	members *cache[place, *entry]
 	views   *cache[place, *view]
+	rates   *cache[place, *rate.Limiter] // of keys
 	sets    *cache[string, *quota.LimitSet]
 	gens    generations
 	watch   *watch // nil where no other process writes to the store
@@ -186,7 +189,8 @@ func New(store Store, cfg Config) (*Service, error) {
 		store: store, cfg: cfg, prefix: prefix, managePrefix: managePrefix, hasher: hasher, ledger: ledger,
 		log: log, base: time.Now(), now: cfg.Now, random: cfg.Rand,
 		keys: newKeyTable(cfg.CacheSize), members: newCache[place, *entry](cfg.CacheSize), views: newCache[place, *view](above),
-		sets: newCache[string, *quota.LimitSet](min(above, 1<<12)),
+		rates: newCache[place, *rate.Limiter](above),
+		sets:  newCache[string, *quota.LimitSet](min(above, 1<<12)),
 	}
 	if c, ok := below.(Clock); ok && s.now == nil {
 		s.now = c.Now
