@@ -190,6 +190,21 @@ func (b *Book) ForgetReceipt(id string) {
 	}
 }
 
+// UnloadReceipt drops a receipt from memory whatever it holds: if it is Held, it
+// is Elsewhere from then on, and its counters stay as they are. It is for what
+// another process may have changed, between batches.
+func (b *Book) UnloadReceipt(id string) {
+	r := b.receipts[id]
+	if r == nil {
+		return
+	}
+	if r.Held() {
+		b.open--
+		b.Elsewhere++
+	}
+	delete(b.receipts, id)
+}
+
 // Holds reports whether the id's receipt is Held and in memory.
 func (b *Book) Holds(id string) bool {
 	r := b.receipts[id]

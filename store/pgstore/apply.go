@@ -144,6 +144,15 @@ func (s *Store) drop() {
 	clear(s.later)
 }
 
+// renew empties a book that is to be at its organization's state.
+func (b *book) renew() {
+	b.void()
+	b.version, b.Settings, b.Elsewhere = b.now.version, b.now.settings, int(b.now.holds)
+	if b.now.holds > 0 {
+		b.soon = -never // all are to be asked for
+	}
+}
+
 // void empties a book: what it held is not known to be so.
 func (b *book) void() { b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never }
 
@@ -431,21 +440,22 @@ func (s *Store) fill(rd reader, books []*book) error {
 }
 
 // states reads the organizations' rows. A book that is not at its
-// organization's version is emptied.
+// organization's version is brought there, or emptied.
 func (s *Store) states(rd reader, books []*book, text string) error {
 	var org texts
 	for _, b := range books {
 		org.add(b.id)
 	}
 	type found struct {
-		org                            string
-		version, settings, hold, audit int64
+		org string
+		orgState
 	}
 	var got []found
 	err := rd.each(s, text, []any{org.String()}, func(rows *sql.Rows) error {
 		var f found
+		var audit int64
 		var a, b sql.NullString
-		if err := rows.Scan(&f.org, &f.version, &f.settings, &f.hold, &f.audit, &a, &b); err != nil {
+		if err := rows.Scan(&f.org, &f.version, &f.settings, &f.holds, &audit, &a, &b); err != nil {
 			return err
 		}
 		got = append(got, f)
@@ -454,6 +464,7 @@ func (s *Store) states(rd reader, books []*book, text string) error {
 	if err != nil {
 		return err
 	}
+	var moved []*book
 	for _, f := range got {
 		i, ok := slices.BinarySearchFunc(books, f.org, func(b *book, org string) int { return cmp.Compare(b.id, org) })
 		if !ok {
@@ -463,16 +474,15 @@ func (s *Store) states(rd reader, books []*book, text string) error {
 		if b.version == f.version {
 			continue
 		}
+		b.now = f.orgState
 		if b.version >= 0 {
 			b.contended = contention
-		}
-		b.void()
-		b.version, b.Settings, b.Elsewhere = f.version, f.settings, int(f.hold)
-		if f.hold > 0 {
-			b.soon = -never // all are to be asked for
+			moved = append(moved, b)
+		} else {
+			b.renew()
 		}
 	}
-	return nil
+	return s.follow(rd, moved)
 }
 
 // decide applies the Ops to their books.

@@ -25,6 +25,7 @@ type book struct {
 	// writes to the organization too.
 	contended int
 
+	now  orgState    // of the organization, as it was last read
 	ops  []*quota.Op // of the attempt
 	rows int         // in memory, as the Store counts them
 	view *view       // what the attempt read ahead
@@ -33,6 +34,9 @@ type book struct {
 }
 
 const never = math.MaxInt64
+
+// orgState is what an organization's writers agree on.
+type orgState struct{ version, settings, holds int64 }
 
 func (s *Store) newBook(org string) *book {
 	b := &book{s: s, id: org, version: -1, soon: never, view: newView()}
@@ -54,7 +58,7 @@ func (r reader) each(s *Store, text string, args []any, scan func(*sql.Rows) err
 // view is what was read ahead for a batch, absences included.
 type view struct {
 	counters map[quota.CounterID]*quota.Counter // nil: not stored
-	places   map[quota.CounterID]string         // where their rows lie, while the transaction lasts that read them
+	places   map[quota.CounterID]uint64         // where their rows lie
 	openings map[quota.Subject][]quota.Opening
 	receipts map[string]*quota.Receipt // nil: not stored
 	buckets  map[quota.Subject]*span
@@ -73,7 +77,7 @@ type bucket struct {
 
 func newView() *view {
 	return &view{
-		counters: map[quota.CounterID]*quota.Counter{}, places: map[quota.CounterID]string{}, openings: map[quota.Subject][]quota.Opening{},
+		counters: map[quota.CounterID]*quota.Counter{}, places: map[quota.CounterID]uint64{}, openings: map[quota.Subject][]quota.Opening{},
 		receipts: map[string]*quota.Receipt{}, buckets: map[quota.Subject]*span{},
 	}
 }
@@ -193,7 +197,7 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 	for i, b := range books {
 		for _, id := range ids[i] {
 			b.view.counters[id] = nil
-			if c := got[0]; c.place != "" {
+			if c := got[0]; c.place != 0 {
 				b.view.counters[id] = &c.Counter
 				b.view.places[id] = c.place
 			}
@@ -206,7 +210,7 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 // counterAt is a counter and the place that its row has.
 type counterAt struct {
 	quota.Counter
-	place string // the row's ctid; empty where there is none
+	place uint64 // the row's; 0 where there is none
 }
 
 // parseCounterLine reads what the statement says of a counter: its number among
@@ -225,7 +229,13 @@ func parseCounterLine(line string) (at int, c counterAt, err error) {
 		return n
 	}
 	at = int(num())
-	c.place, line, _ = strings.Cut(line, " ")
+	where, rest, _ := strings.Cut(line, " ")
+	line = rest
+	if place, rest, ok := parsePlace(where); ok && rest == "" {
+		c.place = place
+	} else {
+		err = errors.Join(err, fmt.Errorf("%q is no place", where))
+	}
 	c.Used, c.Held, c.Overage = quota.Credits(num()), quota.Credits(num()), quota.Credits(num())
 	c.Requests, c.Max, c.End = num(), quota.Credits(num()), num()
 	if err == nil {

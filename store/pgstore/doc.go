@@ -19,8 +19,8 @@
 // the rows as this process last left them, and a batch of them is written in one
 // statement. Each organization has a row with a version, and its rows are written
 // only where that is still the one that they were decided on. Where another
-// process has moved it, the organization's row is locked, what is needed is read,
-// and it is decided again. So a lone process reads nothing to charge, and many
+// process has moved it, the organization's row is locked, what the other changed is
+// read, and it is decided again. So a lone process reads nothing to charge, and many
 // processes are exact. A refusal writes nothing.
 //
 // A charge is durable when it is answered: synchronous_commit is raised to on for

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"database/sql"
-	"fmt"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -23,28 +22,30 @@ type posting struct {
 	id                                                        texts
 	body                                                      blobs
 	place                                                     texts
-	places                                                    int // -1: they are not to be gone by
+	mat, part, parts                                          ints
+	move                                                      blobs
 	alerts, openings                                          int
 }
 
 type changes struct {
 	quota.Changes
 	writes bool
+	first  int // the number of the first of its Rows in the statement, from 1
 }
 
-// gather collects what was changed in the books. placed says that it is written
-// in the transaction that read and locked them.
-func gather(books []*book, placed bool) *posting {
-	p := &posting{books: books, changes: make([]changes, len(books)), places: -1}
-	if placed {
-		p.places = 0
-	}
+// gather collects what was changed in the books. told says that other processes
+// are told of it.
+func gather(books []*book, told bool) *posting {
+	p := &posting{books: books, changes: make([]changes, len(books))}
 	var room []byte
+	n := 1
 	for i, b := range books {
 		c := &p.changes[i]
 		c.Changes = b.Changes()
 		c.writes = !c.Empty()
 		at := int64(i + 1)
+		c.first = n
+		n += len(c.Rows)
 		for _, r := range c.Rows {
 			id, k := r.ID(), r.Counter()
 			p.at.add(at)
@@ -60,12 +61,11 @@ func gather(books []*book, placed bool) *posting {
 			p.ends.add(k.End)
 			room = appendRare(room[:0], &k)
 			p.rareText.add(string(room))
-			if !placed {
-				continue
+			if r.Place == 0 {
+				r.Place = b.view.places[id]
 			}
-			if place, ok := b.view.places[id]; ok {
-				p.place.add(place)
-				p.places++
+			if r.Place != 0 && !prunes(r.Place, b.version) {
+				p.place.add(placeText(r.Place))
 			} else {
 				p.place.none()
 			}
@@ -84,6 +84,9 @@ func gather(books []*book, placed bool) *posting {
 		}
 		p.alerts += len(c.Alerts)
 		p.openings += len(c.Openings)
+		if told {
+			p.tell(at, c)
+		}
 	}
 	return p
 }
@@ -125,28 +128,25 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 		text = s.sql.post
 		args = append(args, p.writing.String(), p.holds.String(), token,
 			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
-			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(),
-			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String())
-		if p.places >= 0 {
-			text = s.sql.postAt
-			args = append(args, p.place.String())
-		}
+			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(), p.place.String(),
+			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
+			p.mat.String(), p.part.String(), p.parts.String(), p.move.String())
 	}
-	placed := 0
-	var got []int
+	type done struct {
+		i            int
+		places, made sql.NullString
+	}
+	var got []done
 	scan := func(rows *sql.Rows) error {
-		var i int
+		var d done
 		var err error
-		var set sql.NullString
-		switch text {
-		case s.sql.check:
-			err = rows.Scan(&i)
-		case s.sql.postAt:
-			err = rows.Scan(&i, &set, &placed)
-		default:
-			err = rows.Scan(&i, &set)
+		if text == s.sql.check {
+			err = rows.Scan(&d.i)
+		} else {
+			var set sql.NullString
+			err = rows.Scan(&d.i, &set, &d.places, &d.made)
 		}
-		got = append(got, i)
+		got = append(got, d)
 		return err
 	}
 	var err error
@@ -158,12 +158,11 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 	if err != nil {
 		return nil, err
 	}
-	if text == s.sql.postAt && len(got) > 0 && placed != p.places {
-		return nil, fmt.Errorf("%w: of %d counters that were read under the lock, %d were where they lay", quota.ErrCorrupt, p.places, placed)
-	}
 	ok := make([]bool, len(p.books))
-	for _, i := range got {
-		ok[i-1] = true
+	for _, d := range got {
+		c := &p.changes[d.i-1]
+		ok[d.i-1] = true
+		c.place(d.places.String, d.made.String)
 	}
 	return ok, nil
 }

@@ -1,10 +1,13 @@
 package pgstore
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // statements are the texts of all that is asked, for one schema.
 type statements struct {
-	ensure, lock, state, post, postAt, check  string
+	ensure, lock, state, moves, post, check   string
 	receipts, due, soon, open                 string
 	counters, openings, buckets               string
 	putAlerts, putOpenings, alertNumber       string
@@ -55,27 +58,6 @@ func texts4(schema string) statements {
 	// default of the server, the database, the role or the pool. It is never
 	// lowered: remote_apply stays.
 	const durable = `CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN '' ELSE set_config('synchronous_commit', 'on', true) END`
-	// posting is a statement that writes a batch, its counters by that part; placed
-	// is one more column.
-	posting := func(counters, placed string) string {
-		return in(`WITH g AS MATERIALIZED (
-	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
-), l AS MATERIALIZED (
-	SELECT g.i, o.org, g.holds FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
-	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
-), u AS (
-	UPDATE $s.orgs o SET version = o.version + 1, holds = l.holds FROM l WHERE o.org = l.org
-` + counters + `), r AS (
-	INSERT INTO $s.receipts (org, id, keep, expires, body)
-	SELECT l.org, q.id, q.keep, q.expires, q.body
-	FROM unnest($18::bigint[], $19::text[], $20::bigint[], $21::bigint[], $22::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
-	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
-), b AS (
-	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
-)
-SELECT l.i, ` + durable + placed + ` FROM l
-UNION ALL SELECT g.i, ''` + placed + ` FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`)
-	}
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
 		// A writer that holds a row and is not heard of any more lets go of it. What
@@ -84,34 +66,59 @@ UNION ALL SELECT g.i, ''` + placed + ` FROM g JOIN $s.orgs o ON o.org = g.org AN
 		lock: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
 FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
 		state: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
+		// What the writers since wrote of their changes, one row for a part.
+		moves: in(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
+CROSS JOIN LATERAL (SELECT * FROM $s.moves m WHERE m.org = q.org AND m.slot = q.version % ` + strconv.Itoa(moveSlots) + ` AND m.version = q.version OFFSET 0) m
+ORDER BY q.i, m.version, m.part`),
 		// Every organization's rows are written where its version is the one
 		// that they were decided on, and those of others are not. Locked in one
 		// order, before anything is made. Organizations of which nothing
 		// changes (writes = 0) are only looked at.
-		post: posting(`), c AS (
-	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
-	SELECT l.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare
-	FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[])
-		AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare) JOIN l ON l.i = q.i
-	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
-		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
-`, ""),
-		// The same under the organizations' locks, where those counters that were
-		// read in the transaction are written where they lie: that takes a third
-		// of the time, which every other process waits for.
-		postAt: posting(`), q AS MATERIALIZED (
-	SELECT l.org, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $23::text[])
-		AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place) JOIN l ON l.i = q.i
+		// Counters are written where they lie as far as that is known, which takes
+		// a third of the time, and else by their names: nothing hangs on what is
+		// said of places. Where they lie then is told to the writer and, beside
+		// its moves, to the other processes.
+		post: in(`WITH g AS MATERIALIZED (
+	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
+), l AS MATERIALIZED (
+	SELECT g.i, o.org, g.holds, g.version + 1 AS version FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
+	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
+), u AS (
+	UPDATE $s.orgs o SET version = l.version, holds = l.holds FROM l WHERE o.org = l.org
+), q AS MATERIALIZED (
+	SELECT l.org, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[])
+		WITH ORDINALITY AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place, n) JOIN l ON l.i = q.i
 ), t AS (
 	UPDATE $s.counters c SET used = q.used, held = q.held, overage = q.overage, requests = q.requests, max = q.max, ends = q.ends, rare = q.rare
 	FROM q WHERE c.ctid = q.place::tid AND c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start
-	RETURNING 1
+	RETURNING q.i, q.n, c.ctid
 ), c AS (
 	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
-	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare FROM q WHERE q.place IS NULL
+	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare FROM q
+	WHERE q.place IS NULL OR q.n NOT IN (SELECT t.n FROM t) ORDER BY q.n
 	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
 		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
-`, `, (SELECT count(*) FROM t)`),
+	RETURNING c.org, c.ctid
+), p AS MATERIALIZED (
+	SELECT t.i, string_agg(concat(t.n, t.ctid), '') AS places FROM t GROUP BY t.i
+), d AS MATERIALIZED (
+	SELECT c.org, string_agg(c.ctid::text, '' ORDER BY c.k) AS made FROM (SELECT c.*, row_number() OVER () AS k FROM c) AS c GROUP BY c.org
+), r AS (
+	INSERT INTO $s.receipts (org, id, keep, expires, body)
+	SELECT l.org, q.id, q.keep, q.expires, q.body
+	FROM unnest($19::bigint[], $20::text[], $21::bigint[], $22::bigint[], $23::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
+	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
+), m AS (
+	INSERT INTO $s.moves (org, slot, part, version, parts, body, places, made)
+	SELECT l.org, l.version % ` + strconv.Itoa(moveSlots) + `, q.part, l.version, q.parts, q.body, p.places, d.made
+	FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bytea[]) AS q(i, part, parts, body) JOIN l ON l.i = q.i
+	LEFT JOIN p ON p.i = l.i AND q.part = 0 LEFT JOIN d ON d.org = l.org AND q.part = 0
+	ON CONFLICT (org, slot, part) DO UPDATE SET version = excluded.version, parts = excluded.parts, body = excluded.body, places = excluded.places, made = excluded.made
+), b AS (
+	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
+)
+SELECT l.i, ` + durable + `, p.places, d.made FROM l LEFT JOIN p ON p.i = l.i LEFT JOIN d ON d.org = l.org
+UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
 		check: in(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
 		receipts: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
@@ -259,7 +266,7 @@ WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.seri
 // since there they would need another connection.
 func (t *statements) within() []string {
 	return []string{
-		t.lock, t.state, t.post, t.postAt, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
+		t.lock, t.state, t.moves, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
 		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
 		t.ends, t.entryAt, t.dropAudit, t.putCut,
