@@ -159,17 +159,18 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 	}
 	now = s.now()
 	at := now.UnixMicro()
-	why := e.state(at)
-	if why == "" && c.ends != 0 && at >= c.ends {
-		why = reasonRotated
-	}
-	if why != "" {
+	if e.barred || at >= c.until {
+		why := e.state(at)
+		if why == "" {
+			why = reasonRotated
+		}
 		if why == quota.ReasonDisabled || why == quota.ReasonExpired {
 			s.refuse(ctx, e, why, now)
 		}
 		return nil, now, &AuthError{Reason: string(why), KeyID: e.id()}
 	}
-	note := now.Unix()-e.noted.Load() >= touchSeconds || e.noted.Load() > now.Unix()
+	noted := int64(e.noted.Load())
+	note := now.Unix()-noted >= touchSeconds || noted > now.Unix()
 	var addr netip.Addr
 	if (note || e.guarded) && from != nil {
 		addr = from()
@@ -186,8 +187,8 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 	if note {
 		s.used.note(e, now, addr)
 	}
-	if old && e.rehashed.CompareAndSwap(false, true) {
-		s.rehash(ctx, e.org.id, KindKey, e.id(), c.serial, s.hasher.Hash(p))
+	if old && c.proof.rehashed.CompareAndSwap(false, true) {
+		s.rehash(ctx, e.org.id, KindKey, e.id(), c.proof.serial, s.hasher.Hash(p))
 	}
 	return c, now, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -36,30 +37,28 @@ type view struct {
 
 // entry is a key or a member with all that a request of it needs, as read at
 // one moment. Immutable but for the notes in it. There are as many as keys are
-// known, and each is met by chance: it is four lines of memory, the first two
-// for Authenticate, the others for Charge. What only some requests ask belongs
-// in about. TestLayout keeps it so.
+// known, and each is met by chance: it is four lines of memory, the first for
+// Authenticate, the others for Charge. What only some requests ask belongs in
+// about. TestLayout keeps it so.
 type entry struct {
-	own  cred   // a member's, or that of a key's newest secret
-	read uint64 // the generation that it was read under
-	_    [8]byte
+	own     cred // a member's, or that of a key's newest secret
+	gen     *atomic.Uint64
+	read    uint64        // the generation that it was read under
+	noted   atomic.Uint32 // when the use was last noted, seconds
+	kind    Kind
+	barred  bool // for the reason in about
+	guarded bool // it has an allowlist
+	paced   bool // it or its account has a rate limit
 
-	gen      *atomic.Uint64
-	expires  int64        // microseconds; 0: never
-	noted    atomic.Int64 // when the use was last noted, seconds
-	kind     Kind
-	barred   bool // for the reason in about
-	guarded  bool // it has an allowlist
-	paced    bool // it or its account has a rate limit
-	rehashed atomic.Bool
+	expires  int64 // microseconds; 0: never
 	settings int64
 	org      *view
 	account  *view // of a key
 	about    *about
-
-	service *Service
-	purses  [3]*quota.Purse
-	purse   quota.Purse // its own: the first of purses
+	service  *Service
+	_        [3]int64 // what a Purse remembers begins a line
+	purses   [3]*quota.Purse
+	purse    quota.Purse // its own: the first of purses
 }
 
 // about is what only some requests ask.
@@ -88,24 +87,42 @@ func (e *entry) chain() quota.Chain {
 
 // cred is one way to be the entry's caller: what a Principal points to.
 type cred struct {
-	seen   [2]atomic.Uint64      // the Fingerprint of the secret that was verified; zero before
-	now    atomic.Pointer[entry] // the newest reading
-	sum    *[32]byte             // of the secret; nil where there is none
-	ends   int64                 // of the secret, microseconds; 0: never
-	serial int32
-	pepper uint8 // which of the Service's
+	seen  [2]atomic.Uint64      // the Fingerprint of the secret that was verified; zero before
+	now   atomic.Pointer[entry] // the newest reading
+	until int64                 // when it ends, or the key does, as the entry knew it: microseconds, forever where neither does
+	proof *proof                // nil where there is no secret
 }
+
+const forever = math.MaxInt64
+
+// proof is a secret by its hash.
+type proof struct {
+	sum      [32]byte
+	ends     int64 // microseconds; 0: never
+	serial   int32
+	pepper   uint8 // which of the Service's
+	rehashed atomic.Bool
+}
+
+func (c *cred) serial() int32 {
+	if c.proof == nil {
+		return 0
+	}
+	return c.proof.serial
+}
+
+// living reports whether the secret, if there is one, lives at instant at.
+func (c *cred) living(at int64) bool { return c.proof == nil || c.proof.ends == 0 || at < c.proof.ends }
 
 // noPepper is the id of a pepper that nobody can have.
 const noPepper = "?"
 
 // stored is the secret's hash.
 func (s *Service) stored(c *cred) apikey.Hash {
-	h := apikey.Hash{Pepper: s.pepper[c.pepper]}
-	if c.sum != nil {
-		h.Sum = *c.sum
+	if c.proof == nil {
+		return apikey.Hash{Pepper: noPepper}
 	}
-	return h
+	return apikey.Hash{Pepper: s.pepper[c.proof.pepper], Sum: c.proof.sum}
 }
 
 // recognize finds what a token with this Fingerprint was verified as before; nil
@@ -326,8 +343,13 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 		e.expires = n.Expires.UnixMicro()
 	}
 	if e.noted.Load() == 0 && !n.Use.At.IsZero() {
-		e.noted.Store(n.Use.At.Unix())
+		e.noted.Store(uint32(n.Use.At.Unix()))
 	}
+	until := int64(forever)
+	if e.expires != 0 {
+		until = e.expires
+	}
+	e.own.until = until
 	e.own.now.Store(e)
 	if last := len(n.Secrets) - 1; last >= 0 {
 		e.own.set(s, &n.Secrets[last])
@@ -335,6 +357,7 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 			e.about.older = make([]cred, last)
 		}
 		for i := range e.about.older {
+			e.about.older[i].until = until
 			e.about.older[i].now.Store(e)
 			e.about.older[i].set(s, &n.Secrets[i])
 		}
@@ -365,16 +388,17 @@ func (s *Service) limitSet(limits []quota.Limit, thresholds []quota.Threshold) (
 }
 
 func (c *cred) set(s *Service, x *secret) {
-	sum := x.Hash.Sum
-	c.serial, c.sum = int32(x.Serial), &sum
+	p := &proof{sum: x.Hash.Sum, serial: int32(x.Serial)}
 	if !x.Ends.IsZero() {
-		c.ends = x.Ends.UnixMicro()
+		p.ends = x.Ends.UnixMicro()
+		c.until = min(c.until, p.ends)
 	}
 	i := slices.Index(s.pepper, x.Hash.Pepper)
 	if i < 0 {
 		i = len(s.pepper) - 1
 	}
-	c.pepper = uint8(i) // at most apikey.MaxPeppers and two
+	p.pepper = uint8(i) // at most apikey.MaxPeppers and two
+	c.proof = p
 }
 
 // view gives the shared view of an organization or account, which inherits
@@ -471,7 +495,7 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 	}
 	at := s.now().UnixMicro()
 	why := next.state(at)
-	if why == "" && e.kind == KindKey && !next.living(c.serial, at) {
+	if why == "" && e.kind == KindKey && !next.living(c.serial(), at) {
 		why = reasonRotated
 	}
 	if why != "" {
@@ -483,12 +507,12 @@ func (c *cred) reread(ctx context.Context, e *entry, sure bool) (*entry, error) 
 
 // living reports whether the secret with this serial lives at instant at.
 func (e *entry) living(serial int32, at int64) bool {
-	if e.own.serial == serial {
-		return e.own.ends == 0 || at < e.own.ends
+	if e.own.serial() == serial {
+		return e.own.living(at)
 	}
 	for i := range e.about.older {
-		if c := &e.about.older[i]; c.serial == serial {
-			return c.ends == 0 || at < c.ends
+		if c := &e.about.older[i]; c.serial() == serial {
+			return c.living(at)
 		}
 	}
 	return false
@@ -503,10 +527,13 @@ func (c *cred) ended(now time.Time) error {
 		return nil
 	}
 	at := now.UnixMicro()
+	if c == &e.own && at < c.until {
+		return nil
+	}
 	if e.expires != 0 && at >= e.expires {
 		return &AuthError{Reason: string(quota.ReasonExpired), KeyID: e.id()}
 	}
-	if !e.living(c.serial, at) { // the newest reading knows its end, not what c was made from
+	if !e.living(c.serial(), at) { // the newest reading knows its end, not what c was made from
 		return &AuthError{Reason: string(reasonRotated), KeyID: e.id()}
 	}
 	return nil

@@ -16,7 +16,7 @@ func TestLayout(t *testing.T) {
 	const line = 64
 	var e entry
 	assert.EqualValues(t, 4*line, unsafe.Sizeof(e))
-	assert.LessOrEqual(t, unsafe.Offsetof(e.about)+8, uintptr(2*line), "what Authenticate asks lies in the first two lines")
+	assert.EqualValues(t, line, unsafe.Offsetof(e.paced)+1, "what Authenticate asks fills the first line")
 	assert.EqualValues(t, line/2, unsafe.Offsetof(e.purse)%line, "what a Purse remembers begins a line: half a line into it")
 	var v view
 	assert.EqualValues(t, line/2, unsafe.Offsetof(v.purse)%line)

@@ -32,7 +32,7 @@ func newUses(s *Service) *uses { return &uses{service: s, waiting: map[string]To
 
 func (u *uses) note(e *entry, now time.Time, from netip.Addr) {
 	first := e.noted.Load() == 0
-	e.noted.Store(now.Unix())
+	e.noted.Store(uint32(now.Unix()))
 	t := touchOf(e.org.id, e.id(), now, from)
 	u.wait(t, first)
 }

@@ -14,8 +14,8 @@ import (
 
 // How a Lookup names its record.
 const (
-	byKeyID    = `r.kind = 4 AND r.id = $1`
-	byManageID = `r.kind = 5 AND r.id = $1`
+	byKeyID    = `r.kind = 4 AND r.id = q.id`
+	byManageID = `r.kind = 5 AND r.id = q.id`
 	byPlace    = `r.org = $1 AND r.kind = $2 AND r.id = $3`
 	byPlaces   = `r.org = $1 AND r.kind = $2 AND r.id = ANY($3::text[])`
 )
@@ -33,26 +33,29 @@ func (s *Store) Lookup(ctx context.Context, org string, kind saccount.Kind, id s
 	if checkText("organization", org) != nil || checkText("id", id) != nil {
 		return l, fmt.Errorf("pgstore: lookup: %s: %w", kind, saccount.ErrNotFound)
 	}
-	text, args := s.sql.lookup+byPlace, []any{org, int64(kind), id}
-	switch {
-	case org != "":
-	case kind == saccount.KindKey:
-		text, args = s.sql.lookup+byKeyID, []any{id}
-	case kind == saccount.KindManagementKey:
-		text, args = s.sql.lookup+byManageID, []any{id}
-	}
-	var got []saccount.Lineage
+	ok := false
 	err = s.persist(ctx, "lookup", func() (err error) {
-		got, err = s.lookup(ctx, text, args)
+		switch {
+		case org == "" && kind == saccount.KindKey:
+			l, ok, err = s.keys.ask(ctx, id)
+			return err
+		case org == "" && kind == saccount.KindManagementKey:
+			l, ok, err = s.managers.ask(ctx, id)
+			return err
+		}
+		got, err := s.lookup(ctx, s.sql.lookup+byPlace, []any{org, int64(kind), id})
+		if ok = len(got) > 0; ok {
+			l = got[0]
+		}
 		return err
 	})
-	if err == nil && len(got) == 0 {
+	if err == nil && !ok {
 		err = saccount.ErrNotFound
 	}
 	if err != nil {
 		return saccount.Lineage{}, fmt.Errorf("pgstore: lookup: %s %q: %w", kind, id, err)
 	}
-	return got[0], nil
+	return l, nil
 }
 
 // Lookups implements saccount.Store, in one round trip.
@@ -103,22 +106,7 @@ func sendable(ids []string) (out texts) {
 func (s *Store) lookup(ctx context.Context, text string, args []any) ([]saccount.Lineage, error) {
 	var out []saccount.Lineage // not a result: who is left may still write to it
 	err := s.brief(ctx, text, args, func(rows *sql.Rows) error {
-		var l saccount.Lineage
-		var r, a, g raw
-		into := append(make([]any, 0, 32), r.into()...)
-		into = append(append(append(append(into, &r.at, &r.addr), a.above()...), g.above()...), &l.Settings)
-		if err := rows.Scan(into...); err != nil {
-			return err
-		}
-		rec, err := r.record()
-		if err != nil || rec == nil {
-			return err
-		}
-		l.Record = *rec
-		if l.Account, err = a.as(saccount.KindAccount, rec.Org, rec.Parent).record(); err != nil {
-			return err
-		}
-		l.Org, err = g.as(saccount.KindOrg, rec.Org, rec.Org).record()
+		l, err := scanLineage(rows)
 		out = append(out, l)
 		return err
 	})
@@ -126,6 +114,26 @@ func (s *Store) lookup(ctx context.Context, text string, args []any) ([]saccount
 		return nil, err
 	}
 	return out, nil
+}
+
+// scanLineage reads a row of the columns of a look-up.
+func scanLineage(rows *sql.Rows) (l saccount.Lineage, err error) {
+	var r, a, g raw
+	into := append(make([]any, 0, 32), r.into()...)
+	into = append(append(append(append(into, &r.at, &r.addr), a.above()...), g.above()...), &l.Settings)
+	if err := rows.Scan(into...); err != nil {
+		return l, err
+	}
+	rec, err := r.record()
+	if err != nil {
+		return l, err
+	}
+	l.Record = *rec // a record has an id: it is in the primary key
+	if l.Account, err = a.as(saccount.KindAccount, rec.Org, rec.Parent).record(); err != nil {
+		return l, err
+	}
+	l.Org, err = g.as(saccount.KindOrg, rec.Org, rec.Org).record()
+	return l, err
 }
 
 // CountKeys implements saccount.Store, in one round trip.

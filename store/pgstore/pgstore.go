@@ -127,6 +127,8 @@ type Store struct {
 	mu    sync.Mutex
 	later map[string]bool
 
+	keys, managers asker
+
 	prepared sync.Map // text -> *sql.Stmt
 	closed   atomic.Bool
 	calls    sync.RWMutex // held for reading by calls under way
@@ -191,6 +193,8 @@ func open(ctx context.Context, db *sql.DB, cfg Config, owned bool) (*Store, erro
 		db: sqlx.NewDb(db, "postgres"), owned: owned, cfg: cfg, sql: texts4(cfg.Schema),
 		busy: make(chan struct{}, 1), books: map[string]*book{}, later: map[string]bool{},
 	}
+	s.keys.s, s.keys.text = s, s.sql.askKeys
+	s.managers.s, s.managers.text = s, s.sql.askManagers
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
 	if err := s.greet(ctx); err != nil {

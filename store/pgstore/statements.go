@@ -16,6 +16,7 @@ type statements struct {
 	records, names, keyIDs                    string
 	putRecords, putAudit, change, wrote       string
 	lookup, audit, touch, countKeys           string
+	askKeys, askManagers                      string
 	ends, entryAt, dropAudit, putCut          string
 	usage, foldable, dropBuckets              string
 	usageFolded, subjects                     string
@@ -58,6 +59,18 @@ func texts4(schema string) statements {
 	// default of the server, the database, the role or the pool. It is never
 	// lowered: remote_apply stays.
 	const durable = `CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN '' ELSE set_config('synchronous_commit', 'on', true) END`
+	lookup := in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + above("a") + `, ` + above("g") + `, o.settings
+FROM $s.records r
+LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
+LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
+LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id
+JOIN $s.orgs o ON o.org = r.org
+WHERE `)
+	// Each id on its own, planned for one, however many are asked for at once. From
+	// an array the server would see how many there are and plan each time anew.
+	ask := func(by string) string {
+		return `SELECT l.* FROM string_to_table($1, chr(10)) AS q(id) CROSS JOIN LATERAL (` + lookup + by + ` OFFSET 0) AS l`
+	}
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
 		// A writer that holds a row and is not heard of any more lets go of it. What
@@ -167,13 +180,9 @@ ON CONFLICT (org, seq) DO UPDATE SET through = excluded.through, mark = excluded
 		change: in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
 		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
 UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = coalesce($4::bigint, changed) WHERE org = $1`),
-		lookup: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + above("a") + `, ` + above("g") + `, o.settings
-FROM $s.records r
-LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
-LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
-LEFT JOIN $s.uses u ON r.kind IN (4, 5) AND u.key = r.id
-JOIN $s.orgs o ON o.org = r.org
-WHERE `),
+		lookup:      lookup,
+		askKeys:     ask(byKeyID),
+		askManagers: ask(byManageID),
 		countKeys: in(`SELECT q.account, least(count(r.id), $3::bigint), count(r.id) > $3::bigint, max(u.at) FILTER (WHERE r.nth <= $3::bigint)
 FROM (SELECT DISTINCT unnest($2::text[]) COLLATE "C") AS q(account)
 JOIN LATERAL (SELECT r.id, row_number() OVER (ORDER BY r.id) AS nth FROM $s.records r
