@@ -3,6 +3,7 @@ package pgstore
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -34,27 +35,44 @@ func (p *plan) scanned() (rows float64, how []string) {
 	return rows, how
 }
 
-// A page looks at about as many records as it has, wherever it is and however
-// many there are.
-func TestListsGoByAnIndex(t *testing.T) {
-	t.Parallel()
-	s := openAt(t, pgtest.DSN(t), Config{Schema: "lists", Timeout: patient})
+// explain runs a question and says how many rows it looked at, and how.
+func explain(t *testing.T, s *Store, text string, args ...any) (rows float64, how []string) {
+	t.Helper()
+	var out string
+	require.NoError(t, s.db.QueryRow("EXPLAIN (ANALYZE, FORMAT JSON) "+text, args...).Scan(&out))
+	var plans []struct{ Plan plan }
+	require.NoError(t, json.Unmarshal([]byte(out), &plans))
+	return plans[0].Plan.scanned()
+}
+
+// large opens a store with many accounts and keys in one organization.
+func large(t *testing.T, schema string) *Store {
+	t.Helper()
+	s := openAt(t, pgtest.DSN(t), Config{Schema: schema, Timeout: patient})
 	const accounts, keysEach = 20_000, 5
 	for _, x := range []struct {
 		text string
 		n    int
 	}{
-		{`INSERT INTO lists.records SELECT 'acme', 2, lpad(i::text, 8, '0'), 'acme', 'account ' || (i * 7919 % $1), i % 1000 = 17, 1, CASE WHEN i % 1000 = 18 THEN 1 END, NULL, NULL, 1, ''
+		{`INSERT INTO $s.records SELECT 'acme', 2, lpad(i::text, 8, '0'), 'acme', 'account ' || (i * 7919 % $1), i % 1000 = 17, 1, CASE WHEN i % 1000 = 18 THEN 1 END, NULL, NULL, 1, ''
 FROM generate_series(1, $1::int) i`, accounts},
-		{`INSERT INTO lists.records SELECT 'acme', 4, 'k' || lpad(i::text, 8, '0'), lpad((1 + i % ($1 / 5))::text, 8, '0'), 'key ' || i, i % 1000 = 17, 1, CASE WHEN i % 1000 = 18 THEN 1 END, NULL, NULL, 1, ''
+		{`INSERT INTO $s.records SELECT 'acme', 4, 'k' || lpad(i::text, 8, '0'), lpad((1 + i % ($1 / 5))::text, 8, '0'), 'key ' || i, i % 1000 = 17, 1, CASE WHEN i % 1000 = 18 THEN 1 END, NULL, NULL, 1, ''
 FROM generate_series(1, $1::int) i`, accounts * keysEach},
-		{`INSERT INTO lists.uses SELECT 'k' || lpad(i::text, 8, '0'), i, '' FROM generate_series(1, $1::int) i`, accounts * keysEach},
+		{`INSERT INTO $s.uses SELECT 'k' || lpad(i::text, 8, '0'), i, '' FROM generate_series(1, $1::int) i`, accounts * keysEach},
 	} {
-		_, err := s.db.Exec(x.text, x.n)
+		_, err := s.db.Exec(strings.ReplaceAll(x.text, "$s", schema), x.n)
 		require.NoError(t, err)
 	}
-	_, err := s.db.Exec(`VACUUM ANALYZE lists.records, lists.uses`)
+	_, err := s.db.Exec(strings.ReplaceAll(`VACUUM ANALYZE $s.records, $s.uses`, "$s", schema))
 	require.NoError(t, err)
+	return s
+}
+
+// A page looks at about as many records as it has, wherever it is and however
+// many there are.
+func TestListsGoByAnIndex(t *testing.T) {
+	t.Parallel()
+	s := large(t, "lists")
 	account, key := saccount.KindAccount, saccount.KindKey
 	off, gone := []saccount.Status{saccount.StatusDisabled}, []saccount.Status{saccount.StatusDeleted}
 	for _, q := range []saccount.ListQuery{
@@ -81,13 +99,18 @@ FROM generate_series(1, $1::int) i`, accounts * keysEach},
 		q.Org, q.Limit = "acme", 25
 		text, args, err := s.listText(&q, q.After, q.Limit+1)
 		require.NoError(t, err)
-		var out string
-		require.NoError(t, s.db.QueryRow("EXPLAIN (ANALYZE, FORMAT JSON) "+text, args...).Scan(&out))
-		var plans []struct{ Plan plan }
-		require.NoError(t, json.Unmarshal([]byte(out), &plans))
-		rows, how := plans[0].Plan.scanned()
+		rows, how := explain(t, s, text, args...)
 		about := fmt.Sprintf("%+v: %v rows by %v", q, rows, how)
 		assert.NotContains(t, how, "Seq Scan ", about)
 		assert.LessOrEqual(t, rows, 200.0, about)
 	}
+}
+
+// Whether the ids of new keys are free is found without going through the records.
+func TestNewIDsGoByAnIndex(t *testing.T) {
+	t.Parallel()
+	s := large(t, "new_ids")
+	rows, how := explain(t, s, s.sql.keyIDs, `{k00000001,k00099999,nobody}`)
+	assert.NotContains(t, how, "Seq Scan ")
+	assert.LessOrEqual(t, rows, 10.0, "%v", how)
 }
