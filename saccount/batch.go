@@ -68,7 +68,13 @@ type BatchView struct {
 	get   func(kind Kind, id string) *Record
 	named func(kind Kind, parent, name string) string
 	puts  []Record
-	names map[name]string // names as the changes so far leave them; "" is free
+	last  map[recordID]int // the last of each record, among puts
+	names map[name]string  // names as the changes so far leave them; "" is free
+}
+
+type recordID struct {
+	kind Kind
+	id   string
 }
 
 type name struct {
@@ -79,7 +85,7 @@ type name struct {
 // NewBatchView makes the view of b. get gives a stored record of b.Org, or nil.
 // named gives the id of the living record that has a name, or "".
 func NewBatchView(b *Batch, get func(kind Kind, id string) *Record, named func(kind Kind, parent, name string) string) *BatchView {
-	return &BatchView{batch: b, get: get, named: named, names: map[name]string{}}
+	return &BatchView{batch: b, get: get, named: named, last: map[recordID]int{}, names: map[name]string{}}
 }
 
 // Check gives the records to put, with their next revisions, and whether the
@@ -131,15 +137,14 @@ func (v *BatchView) check(in *Record, taken func(string) bool) error {
 		v.names[name{r.Kind, r.Parent, r.Name}] = r.ID
 	}
 	r.Revision++
+	v.last[recordID{r.Kind, r.ID}] = len(v.puts)
 	v.puts = append(v.puts, r)
 	return nil
 }
 
 func (v *BatchView) record(kind Kind, id string) *Record {
-	for i := len(v.puts) - 1; i >= 0; i-- {
-		if v.puts[i].Kind == kind && v.puts[i].ID == id {
-			return &v.puts[i]
-		}
+	if i, ok := v.last[recordID{kind, id}]; ok {
+		return &v.puts[i]
 	}
 	return v.get(kind, id)
 }
