@@ -191,7 +191,7 @@ func (a *answered) Write(p []byte) (int, error) {
 
 // crowd makes an account with many keys.
 func (b *board) crowd(ctx context.Context, keys int) (id string, tokens []string, err error) {
-	seeds := &seeding{Store: b.store, waiting: map[string]*saccount.Batch{}}
+	seeds := newSeeding(b.store)
 	svc, err := saccount.New(seeds, config())
 	if err != nil {
 		return "", nil, err

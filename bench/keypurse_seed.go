@@ -14,12 +14,40 @@ type seeding struct {
 	store.Store
 	waiting map[string]*saccount.Batch
 	changes int
+	above   map[lookedUp]saccount.Lineage // what every account and key that is made asks for
+}
+
+type lookedUp struct {
+	org  string
+	kind saccount.Kind
+	id   string
+}
+
+func newSeeding(st store.Store) *seeding {
+	return &seeding{Store: st, waiting: map[string]*saccount.Batch{}, above: map[lookedUp]saccount.Lineage{}}
+}
+
+// Lookup reads an organization or account once.
+func (s *seeding) Lookup(ctx context.Context, org string, kind saccount.Kind, id string) (saccount.Lineage, error) {
+	at := lookedUp{org, kind, id}
+	if l, ok := s.above[at]; ok {
+		return l, nil
+	}
+	l, err := s.Store.Lookup(ctx, org, kind, id)
+	if err == nil && (kind == saccount.KindOrg || kind == saccount.KindAccount) {
+		s.above[at] = l
+	}
+	return l, err
 }
 
 const seedBatch = 4000
 
 // Write keeps a batch back until there are many.
 func (s *seeding) Write(ctx context.Context, b saccount.Batch) error {
+	for i := range b.Changes {
+		r := &b.Changes[i].Record
+		delete(s.above, lookedUp{r.Org, r.Kind, r.ID})
+	}
 	if len(b.Changes) != 1 || b.Changes[0].Record.Kind == saccount.KindOrg {
 		return s.Store.Write(ctx, b)
 	}

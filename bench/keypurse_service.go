@@ -51,7 +51,7 @@ func config() saccount.Config {
 func newService(ctx context.Context, st store.Store, shape fixture.Shape, now func() time.Time) (*service, error) {
 	cfg := config()
 	cfg.Now = now
-	seeds := &seeding{Store: st, waiting: map[string]*saccount.Batch{}}
+	seeds := newSeeding(st)
 	svc, err := saccount.New(seeds, cfg)
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func Size(ctx context.Context, out io.Writer, quick bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	seeds := &seeding{Store: st, waiting: map[string]*saccount.Batch{}}
+	seeds := newSeeding(st)
 	cfg := config()
 	cfg.Now = s.clock.now
 	svc, err := saccount.New(seeds, cfg)
