@@ -20,6 +20,8 @@ type plan struct {
 	Rows    float64 `json:"Actual Rows"`
 	Loops   float64 `json:"Actual Loops"`
 	Removed float64 `json:"Rows Removed by Filter"`
+	Pages   float64 `json:"Shared Hit Blocks"` // with those of the nodes below it
+	Read    float64 `json:"Shared Read Blocks"`
 	Plans   []plan
 }
 
@@ -35,14 +37,22 @@ func (p *plan) scanned() (rows float64, how []string) {
 	return rows, how
 }
 
+// explainPlan runs a question and says how.
+func explainPlan(t *testing.T, s *Store, text string, args ...any) *plan {
+	t.Helper()
+	var out string
+	require.NoError(t, s.db.QueryRow("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+text, args...).Scan(&out))
+	var plans []struct{ Plan plan }
+	require.NoError(t, json.Unmarshal([]byte(out), &plans))
+	p := plans[0].Plan
+	p.Pages += p.Read
+	return &p
+}
+
 // explain runs a question and says how many rows it looked at, and how.
 func explain(t *testing.T, s *Store, text string, args ...any) (rows float64, how []string) {
 	t.Helper()
-	var out string
-	require.NoError(t, s.db.QueryRow("EXPLAIN (ANALYZE, FORMAT JSON) "+text, args...).Scan(&out))
-	var plans []struct{ Plan plan }
-	require.NoError(t, json.Unmarshal([]byte(out), &plans))
-	return plans[0].Plan.scanned()
+	return explainPlan(t, s, text, args...).scanned()
 }
 
 // large opens a store with many accounts and keys in one organization.

@@ -19,7 +19,7 @@ type statements struct {
 	askKeys, askManagers                      string
 	ends, entryAt, dropAudit, putCut          string
 	usage, foldable, dropBuckets              string
-	usageFolded, subjects                     string
+	usageFolded, usageTogether, subjects      string
 	purgeReceipts, purgeRequests, purgeAlerts string
 	windows, dropWindows, bump, purgeBatches  string
 	changed, list, listUses, putDays          string
@@ -70,6 +70,25 @@ WHERE `)
 	// an array the server would see how many there are and plan each time anew.
 	ask := func(by string) string {
 		return `SELECT l.* FROM string_to_table($1, chr(10)) AS q(id) CROSS JOIN LATERAL (` + lookup + by + ` OFFSET 0) AS l`
+	}
+	// series finds which series a subject q has, by one look into the index each.
+	const series = `WITH RECURSIVE s(series) AS (
+		(SELECT c.series FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 ORDER BY c.series LIMIT 1)
+		UNION ALL
+		SELECT (SELECT c.series FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series > s.series ORDER BY c.series LIMIT 1)
+		FROM s WHERE s.series IS NOT NULL
+	) SELECT s.series FROM s WHERE s.series IS NOT NULL`
+	const folded, inBucket = `max(c.start), sum(c.used), sum(c.requests)`, `width_bucket(c.start, $5::bigint[])`
+	// bySeries reads the buckets of a range by subject and series: what lies before
+	// the range is not gone through, however long the past is, and nothing is
+	// sorted by text.
+	bySeries := func(columns, group string) string {
+		return in(`SELECT q.subject, s.series, x.* FROM unnest($2::text[]) AS q(subject) CROSS JOIN LATERAL (
+	` + series + `
+) AS s CROSS JOIN LATERAL (
+	SELECT ` + columns + ` FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = s.series AND c.start >= $3 AND c.start < $4
+	` + group + ` OFFSET 0
+) AS x`)
 	}
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
@@ -195,11 +214,18 @@ LEFT JOIN $s.uses u ON u.key = r.id GROUP BY q.account`),
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
 CROSS JOIN LATERAL (SELECT * FROM $s.records r WHERE r.org = q.org AND r.kind IN (4, 5) AND r.id = q.key OFFSET 0) r ORDER BY r.id
 ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
-		usage: in(`SELECT c.subject, c.series, c.start, c.used, c.requests FROM $s.counters c
-WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4`),
-		usageFolded: in(`SELECT c.subject, c.series, max(c.start), sum(c.used), sum(c.requests) FROM $s.counters c
-WHERE c.org = $1 AND c.subject = ANY($2::text[]) AND c.number = 0 AND c.start >= $3 AND c.start < $4
-GROUP BY c.subject, c.series, width_bucket(c.start, $5::bigint[])`),
+		usage:       bySeries(`c.start, c.used, c.requests`, ``),
+		usageFolded: bySeries(folded, `GROUP BY `+inBucket),
+		// The same where subjects are few and their buckets many. Those of one time
+		// lie beside each other: an OR lets Postgres find all of them in the index
+		// first, and read each page of the table once.
+		usageTogether: in(`WITH k AS MATERIALIZED (SELECT DISTINCT s.series FROM unnest($2::text[] || $6::text[]) AS q(subject) CROSS JOIN LATERAL (
+	` + series + `
+) AS s)
+SELECT c.subject, c.series, ` + folded + ` FROM $s.counters c
+WHERE c.number = 0 AND c.series = ANY(ARRAY(SELECT series FROM k)) AND c.start >= $3 AND c.start < $4
+	AND (c.org = $1 AND c.subject = ANY($2::text[]) OR c.org = $7 AND c.subject = ANY($6::text[]))
+GROUP BY c.subject, c.series, ` + inBucket),
 		// One look into the index a subject, however many counters it has.
 		subjects: in(`WITH RECURSIVE s(subject) AS (
 	(SELECT c.subject FROM $s.counters c WHERE c.org = $1 AND c.subject > $2 AND c.subject < $3 ORDER BY c.subject LIMIT 1)

@@ -14,10 +14,11 @@ import (
 )
 
 // aboutRows is how many rows of usage are read at once, of at most maxSubjects
-// subjects.
+// subjects; those of up to fewSubjects page by page.
 const (
 	aboutRows   = 1 << 17
 	maxSubjects = 1 << 12
+	fewSubjects = 64
 	quarter     = 15 * 60 * 1_000_000
 )
 
@@ -87,24 +88,41 @@ func (s *Store) usageOfKind(ctx context.Context, r *usage.Range, each int, fn fu
 	}
 }
 
+// usageText asks for the usage of some subjects; planned is whether Postgres is
+// to plan for these, since how many there are decides how their sums are made.
+func (s *Store) usageText(r *usage.Range, part []quota.Subject) (text string, args []any, planned bool) {
+	list := func(part []quota.Subject) string {
+		var sub texts
+		for _, x := range part {
+			sub.add(string(x))
+		}
+		return sub.String()
+	}
+	if r.Edges == nil {
+		return s.sql.usage, []any{r.Org, list(part), r.From, r.To}, false
+	}
+	var edges ints
+	for _, at := range r.Edges {
+		edges.add(at)
+	}
+	if len(part) == 1 || len(part) > fewSubjects {
+		return s.sql.usageFolded, []any{r.Org, list(part), r.From, r.To, edges.String()}, false
+	}
+	half := len(part) / 2
+	return s.sql.usageTogether, []any{r.Org, list(part[:half]), r.From, r.To, edges.String(), list(part[half:]), r.Org}, true
+}
+
 // usageOf reads some subjects in one question.
 func (s *Store) usageOf(ctx context.Context, r *usage.Range, part []quota.Subject, fn func(usage.Row) error) error {
-	var sub texts
-	for _, x := range part {
-		sub.add(string(x))
-	}
-	text, args := s.sql.usage, []any{r.Org, sub.String(), r.From, r.To}
-	if r.Edges != nil {
-		var edges ints
-		for _, at := range r.Edges {
-			edges.add(at)
-		}
-		text, args = s.sql.usageFolded, append(args, edges.String())
+	text, args, planned := s.usageText(r, part)
+	each := func(scan func(*sql.Rows) error) error { return s.each(ctx, s.db.DB, nil, text, args, scan) }
+	if planned {
+		each = func(scan func(*sql.Rows) error) error { return s.eachUnprepared(ctx, text, args, scan) }
 	}
 	rows := map[quota.Subject][]usage.Row{}
 	err := s.read(ctx, "usage", func() error {
 		got := map[quota.Subject][]usage.Row{}
-		err := s.each(ctx, s.db.DB, nil, text, args, func(rows *sql.Rows) error {
+		err := each(func(rows *sql.Rows) error {
 			var u usage.Row
 			var series, credits, requests string // sums may be longer than int64
 			err := rows.Scan(&u.Subject, &series, &u.Start, &credits, &requests)
