@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -149,9 +150,8 @@ func drawChart(title string, m measure, layout string, whole usage.Series, stack
 
 // spark is a small chart without words; the number beside it says them.
 type spark struct {
-	Boxes []box
+	Path  string // of all bars: a page has many sparks
 	Total string
-	Days  int
 }
 
 // W and H are the plane.
@@ -161,20 +161,20 @@ func (s spark) W() int { return sparkWidth }
 func (s spark) H() int { return sparkHeight }
 
 func drawSpark(s usage.Series) spark {
-	out := spark{Total: s.Total.Credits.String(), Days: len(s.Points)}
 	var most quota.Credits
 	for _, p := range s.Points {
 		most = max(most, p.Credits)
 	}
+	var path []byte
 	for i, p := range s.Points {
 		if p.Credits <= 0 {
 			continue
 		}
 		x, end := i*sparkWidth/len(s.Points), (i+1)*sparkWidth/len(s.Points)
 		h := max(1, int(float64(p.Credits)/float64(most)*sparkHeight)) // for the eye
-		out.Boxes = append(out.Boxes, box{x, sparkHeight - h, max(1, end-x-1), h, "part0"})
+		path = fmt.Appendf(path, "M%d %dv-%dh%dv%dz", x, sparkHeight, h, max(1, end-x-1), h)
 	}
-	return out
+	return spark{string(path), s.Total.Credits.String()}
 }
 
 // span of a chart that a visitor chooses, by its name in the address.

@@ -13,10 +13,6 @@ import (
 	"github.com/keypurse/keypurse/usage"
 )
 
-// keysShown bounds the keys that an account's page lists at a time, and its chart
-// looks at.
-const keysShown = 50
-
 // limitCard is a limit with everything that can be done to it.
 type limitCard struct {
 	meter
@@ -121,9 +117,9 @@ func (v *visit) figures(o limited, keys []saccount.Key, more bool) (a figures, e
 	return a, nil
 }
 
-// keyRows puts an account's keys on its page: of a deleted account all that it
-// had, of a living one those that live. all are these and, where they are not
-// too many, the deleted ones, which its chart shows too.
+// keyRows puts a page of an account's keys on the account's page: of a deleted
+// account those that it had, of a living one those that live. all are these and,
+// where they are not too many, the deleted ones, which its chart shows too.
 func (v *visit) keyRows(a saccount.Account, p *accountPage) (all []saccount.Key, err error) {
 	after, err := openCursor(v.text("after"), false)
 	if err != nil {
@@ -131,7 +127,7 @@ func (v *visit) keyRows(a saccount.Account, p *accountPage) (all []saccount.Key,
 	}
 	p.FirstKeys = after == ""
 	list := func(statuses []saccount.Status) (saccount.Page[saccount.Key], error) {
-		return v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: keysShown, Statuses: statuses, Cursor: after})
+		return v.svc.ListKeys(v.ctx, v.org(), a.ID, saccount.Filter{Limit: pageRows, Statuses: statuses, Cursor: after})
 	}
 	var keys saccount.Page[saccount.Key]
 	if p.FirstKeys || v.past {
