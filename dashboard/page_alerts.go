@@ -3,6 +3,7 @@ package dashboard
 import (
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/keypurse/keypurse/alert"
 	"github.com/keypurse/keypurse/quota"
@@ -175,9 +176,11 @@ const (
 
 // alertPanel is what was alerted of lately, on the page of something else.
 type alertPanel struct {
-	Passed []passedLimit
-	Rows   []alertRow
-	More   url.Values // the whole list
+	Passed     []passedLimit
+	MorePassed bool      // than these
+	Since      time.Time // who passed before is not among them
+	Rows       []alertRow
+	More       url.Values // the whole list
 }
 
 // passedLimit is a limit that has passed a threshold in its window.
@@ -193,6 +196,7 @@ func (v *visit) overviewAlerts() (p alertPanel, err error) {
 	if err != nil {
 		return p, err
 	}
+	p.MorePassed, p.Since = all.More, all.Since
 	for _, a := range all.Passed {
 		p.Passed = append(p.Passed, passedLimit{a, pathOf(a.Subject), *a.Used + *a.Overage})
 	}

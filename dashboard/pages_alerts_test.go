@@ -164,6 +164,17 @@ func TestPagesAlerts(t *testing.T) {
 	for _, p := range []string{"orgs/acme", "orgs/acme/alerts", "orgs/acme/alerts?kind=threshold&about=account:" + a.ID, account, "orgs/acme/keys/" + key.ID} {
 		k.follow(staff, p)
 	}
+	assert.NotContains(t, passed, "more")
+	for range 7 {
+		tok := k.Token(saccounttest.Spec{Monthly: 100 * quota.Credit})
+		p, err := k.Service.Authenticate(ctx, tok, addr("192.0.2.1"))
+		require.NoError(t, err)
+		_, err = k.Service.Charge(ctx, p, saccount.Charge{Amount: 50 * quota.Credit})
+		require.NoError(t, err)
+	}
+	overview = k.page(viewer, "orgs/acme").text()
+	assert.Equal(t, 8, strings.Count(overview, "past 50% of its limit"))
+	assert.Contains(t, overview, "There are more")
 	// The next window begins with nobody.
 	k.Advance(31 * 24 * time.Hour)
 	assert.Contains(t, k.page(viewer, "orgs/acme").text(), "None has.")
@@ -184,6 +195,14 @@ func TestPagesAlerts(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 60, seen)
+	// What is behind the newest thousand is said not to be known.
+	for range saccount.MaxPage - 60 {
+		require.NoError(t, k.Service.TestAlert(ctx, "user:ann", "acme", ""))
+	}
+	overview = k.page(viewer, "orgs/acme").text()
+	assert.Contains(t, overview, "None has since")
+	assert.Contains(t, overview, "The newest 1,000 alerts were looked at")
+	k.follow(staff, "orgs/acme")
 }
 
 // What alerts, of an organization, an account, a key, a member, and of single limits.

@@ -243,6 +243,10 @@ type AlertSummary struct {
 	// in the window that is now, as the alerts tell: for each limit the alert of
 	// the furthest, those passed last first.
 	Passed []alert.Alert
+	More   bool // there are more than these
+	// Since is how far back the alerts were looked at: who passed before it, and
+	// nothing since, is not told. Zero: as far as the store has any.
+	Since  time.Time
 	Recent []OrgAlert // the newest, of every kind
 }
 
@@ -279,7 +283,13 @@ func (s *Service) summarize(ctx context.Context, org string, kind Kind, n int) (
 	if err := s.nameAlerts(ctx, org, out.Recent); err != nil {
 		return out, err
 	}
-	out.Passed, err = s.passed(ctx, org, kind, n, as)
+	if len(as) == MaxPage {
+		out.Since = quota.Time(as[len(as)-1].At)
+	}
+	out.Passed, err = s.passed(ctx, org, kind, n+1, as)
+	if len(out.Passed) > n {
+		out.Passed, out.More = out.Passed[:n], true
+	}
 	return out, err
 }
 

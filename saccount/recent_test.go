@@ -211,6 +211,46 @@ func TestPassedThresholds(t *testing.T) {
 	assert.Empty(t, passed())
 }
 
+// A summary says where it stopped looking, and that there are more than it names.
+func TestPassedThresholdsAreCutInTheOpen(t *testing.T) {
+	h := saccounttest.New(t)
+	svc, ctx := h.Service, t.Context()
+	for range 3 {
+		charge(t, svc, h.Token(saccounttest.Spec{Monthly: 100 * quota.Credit}), 60*quota.Credit)
+	}
+	begun := h.Now()
+	look := func(n int) saccount.AlertSummary {
+		t.Helper()
+		all, err := svc.SummarizeAlerts(ctx, "acme", saccount.KindAccount, n)
+		require.NoError(t, err)
+		return all
+	}
+	all := look(2)
+	assert.Len(t, all.Passed, 2)
+	assert.True(t, all.More)
+	assert.Zero(t, all.Since)
+	all = look(3)
+	assert.Len(t, all.Passed, 3)
+	assert.False(t, all.More)
+	h.Advance(time.Hour)
+	for range saccount.MaxPage - 3 {
+		require.NoError(t, svc.TestAlert(ctx, "x", "acme", ""))
+	}
+	all = look(3)
+	assert.Len(t, all.Passed, 3)
+	assert.True(t, begun.Equal(all.Since), "the oldest that was looked at")
+	require.NoError(t, svc.TestAlert(ctx, "x", "acme", ""))
+	all = look(3)
+	assert.Len(t, all.Passed, 2, "the third passed before what was looked at")
+	for range 2 {
+		require.NoError(t, svc.TestAlert(ctx, "x", "acme", ""))
+	}
+	all = look(3)
+	assert.Empty(t, all.Passed)
+	assert.False(t, all.More)
+	assert.True(t, h.Now().Equal(all.Since))
+}
+
 // Of two who change a recipient at once one is told, a retry does nothing, and
 // no address or path of a recipient is in the audit log.
 func TestRecipientsAreGuarded(t *testing.T) {
