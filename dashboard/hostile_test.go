@@ -85,21 +85,28 @@ func FuzzBodies(f *testing.F) {
 		`{"name":"A"}`, `{"name":"A","limits":{"credits":{"max":"1","period":{"unit":"month","every":2,"anchor":"2026-01-31T00:00:00Z"}}}}`, `{"limits":null}`, `{"name":null}`,
 		`{"name":"A","name":"B"}`, `[{}]`, `"\ud800"`, `{"rate":{"per_second":1e400}}`, `{"labels":{"":""}}`, `{"overlap_seconds":99999999999999}`, `{"a":{"a":{"a":{}}}}`, `{"amount":"9223372036854.775807"}`,
 		`{"token":"x","amount":"0"}`, `{"expires":"9999-12-31T23:59:59Z"}`, `{"expires":"0001-01-01T00:00:00Z"}`, `{"max":"5","until":"2031-01-01T00:00:00+14:00"}`, `{"unused_days":9223372036854775807,"grace_days":-1}`, "\xff", ``, ` `, `nul`,
+		`{"url":"https://hooks.example.com/in"}`, `{"url":"https://[::ffff:10.0.0.1]/"}`, `{"url":"https://user:secret@hooks.example.com:0/%zz"}`, `{"url":null,"email":"a@b.example"}`,
+		`{"email":"\"a\\r\\nBcc: all\"@b.example"}`, `{"filter":{"kinds":["overage"],"subjects":["key:","x"],"limits":[""]}}`, `{"filter":{"kinds":[]}}`, `{"filter":null}`, `{"alerts":["x",""]}`, `{"overlap_seconds":3600}`,
 	} {
-		for i := range uint8(13) {
+		for i := range uint8(18) {
 			f.Add(i, s)
 		}
 	}
-	h := saccounttest.New(f)
+	var m mailbox
+	h := saccounttest.New(f, m.config())
 	d, err := dashboard.New(h.Service, dashboard.Config{Authorize: authorize, Now: h.Now})
-	if err != nil {
-		f.Fatal(err)
-	}
+	require.NoError(f, err)
+	hook, err := h.Service.AddRecipient(f.Context(), "x", "acme", saccount.RecipientSpec{URL: "https://hooks.example.com/first"})
+	require.NoError(f, err)
+	letters, err := h.Service.AddRecipient(f.Context(), "x", "acme", saccount.RecipientSpec{Email: "operations@example.com"})
+	require.NoError(f, err)
+	const recipients = "orgs/acme/recipients"
 	_, key := h.Issue(saccounttest.Spec{Monthly: 1})
 	routes := [][2]string{
 		{"POST", "orgs/acme/accounts"}, {"PATCH", "orgs/acme/accounts/" + key.Account}, {"POST", "orgs/acme/accounts/" + key.Account + "/keys"}, {"PATCH", "orgs/acme/keys/" + key.ID},
 		{"POST", "orgs/acme/members"}, {"PATCH", "orgs/acme"}, {"POST", "orgs"}, {"POST", "orgs/acme/keys/" + key.ID + "/rotate"}, {"PUT", "orgs/acme/accounts/" + key.Account + "/limits/x"},
 		{"POST", "orgs/acme/accounts/" + key.Account + "/limits/credits/raise"}, {"POST", "charge"}, {"POST", "orgs/acme/management-keys"}, {"PUT", "orgs/acme/key-policy"},
+		{"POST", recipients}, {"PATCH", recipients + "/" + hook.ID}, {"PATCH", recipients + "/" + letters.ID}, {"POST", recipients + "/" + hook.ID + "/rotate-secret"}, {"POST", recipients + "/" + letters.ID + "/replay"},
 	}
 	f.Fuzz(func(t *testing.T, i uint8, body string) {
 		route := routes[int(i)%len(routes)]
