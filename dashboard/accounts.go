@@ -84,17 +84,10 @@ var listAccounts = listing(func(c *call, f saccount.Filter) (saccount.Page[sacco
 	return c.svc.ListAccounts(c.ctx, c.org(), f)
 }, viewAccount)
 
-func createAccount(c *call) (*reply, error) {
-	var in accountSpec
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+var createAccount = of(func(c *call, in *accountSpec) (*reply, error) {
 	a, err := c.svc.CreateAccount(c.guarded, c.caller.Actor, c.org(), in.spec())
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: viewAccount(a), revision: a.Revision, location: "accounts/" + a.ID}, nil
-}
+	return replied(viewAccount(a), a.Revision, "accounts/"+a.ID, err)
+})
 
 var accounts = &resource{
 	kind: saccount.KindAccount, word: "service account",

@@ -43,23 +43,26 @@ var auditParams = append([]param{
 
 var exportAuditParams = append([]param{formatParam}, auditFilters...)
 
-// auditFilter reads which entries are asked for.
-func auditFilter(q url.Values) (f saccount.AuditFilter, err error) {
+// auditFilter reads the query: which entries are asked for, and the rest.
+func (c *call) auditFilter() (q url.Values, f saccount.AuditFilter, err error) {
+	if q, err = c.values(); err != nil {
+		return q, f, err
+	}
 	f = saccount.AuditFilter{Actor: saccount.Actor(q.Get("actor")), Action: q.Get("action"), Subject: quota.Subject(q.Get("subject"))}
 	if f.From, err = instantOf(q, "from"); err != nil {
-		return f, err
+		return q, f, err
 	}
 	if f.To, err = instantOf(q, "to"); err != nil {
-		return f, err
+		return q, f, err
 	}
 	switch q.Get("order") {
 	case "", "oldest":
 	case "newest":
 		f.Newest = true
 	default:
-		return f, badParam("order", "give oldest or newest")
+		return q, f, badParam("order", "give oldest or newest")
 	}
-	return f, nil
+	return q, f, nil
 }
 
 // audited is the partition whose audit log the path names, of an organization
@@ -74,11 +77,7 @@ func (c *call) audited() (string, error) {
 }
 
 func readAudit(c *call) (*reply, error) {
-	q, err := c.values()
-	if err != nil {
-		return nil, err
-	}
-	f, err := auditFilter(q)
+	q, f, err := c.auditFilter()
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +113,7 @@ func readAudit(c *call) (*reply, error) {
 }
 
 func exportAudit(c *call) (*reply, error) {
-	q, err := c.values()
-	if err != nil {
-		return nil, err
-	}
-	f, err := auditFilter(q)
+	q, f, err := c.auditFilter()
 	if err != nil {
 		return nil, err
 	}

@@ -114,11 +114,7 @@ var listKeys = listing(func(c *call, f saccount.Filter) (saccount.Page[saccount.
 	return c.svc.ListKeys(c.ctx, c.org(), c.id(), f)
 }, viewKey)
 
-func createKey(c *call) (*reply, error) {
-	var in keySpec
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+var createKey = of(func(c *call, in *keySpec) (*reply, error) {
 	spec := saccount.KeySpec{
 		Name: in.Name, Environment: in.Environment, Labels: in.Labels, Scopes: in.Scopes, AllowFrom: in.AllowFrom,
 		Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds), Rate: in.Rate.limit(),
@@ -127,11 +123,8 @@ func createKey(c *call) (*reply, error) {
 		spec.Expires = *in.Expires
 	}
 	token, k, err := c.svc.CreateKey(c.guarded, c.caller.Actor, c.org(), c.id(), spec)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: made(token, k), revision: k.Revision, location: "../../keys/" + k.ID}, nil
-}
+	return replied(made(token, k), k.Revision, "../../keys/"+k.ID, err)
+})
 
 func rotateKey(c *call) (*reply, error) {
 	overlap, err := c.rotation(keys)
@@ -139,10 +132,7 @@ func rotateKey(c *call) (*reply, error) {
 		return nil, err
 	}
 	token, k, err := c.svc.RotateKey(c.guarded, c.caller.Actor, c.org(), c.id(), overlap)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: made(token, k), revision: k.Revision}, nil
+	return replied(made(token, k), k.Revision, "", err)
 }
 
 // rotation reads the body of a rotation, which may be left out.

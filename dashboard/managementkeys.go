@@ -67,11 +67,7 @@ var listManagementKeys = listing(func(c *call, f saccount.Filter) (saccount.Page
 	return c.svc.ListManagementKeys(c.ctx, c.partition(), f)
 }, viewManagementKey)
 
-func createManagementKey(c *call) (*reply, error) {
-	var in managementKeySpec
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+var createManagementKey = of(func(c *call, in *managementKeySpec) (*reply, error) {
 	if in.Role > c.caller.Role {
 		return nil, roleNeeded(in.Role)
 	}
@@ -80,11 +76,8 @@ func createManagementKey(c *call) (*reply, error) {
 		spec.Expires = *in.Expires
 	}
 	token, k, err := c.svc.CreateManagementKey(c.guarded, c.caller.Actor, c.partition(), spec)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: madeManagementKey(token, k), revision: k.Revision, location: "management-keys/" + k.ID}, nil
-}
+	return replied(madeManagementKey(token, k), k.Revision, "management-keys/"+k.ID, err)
+})
 
 func rotateManagementKey(c *call) (*reply, error) {
 	overlap, err := c.rotation(managementKeys)
@@ -92,10 +85,7 @@ func rotateManagementKey(c *call) (*reply, error) {
 		return nil, err
 	}
 	token, k, err := c.svc.RotateManagementKey(c.guarded, c.caller.Actor, c.partition(), c.id(), overlap)
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: madeManagementKey(token, k), revision: k.Revision}, nil
+	return replied(madeManagementKey(token, k), k.Revision, "", err)
 }
 
 var managementKeys = &resource{

@@ -50,17 +50,10 @@ var listMembers = listing(func(c *call, f saccount.Filter) (saccount.Page[saccou
 	return c.svc.ListMembers(c.ctx, c.org(), f)
 }, viewMember)
 
-func createMember(c *call) (*reply, error) {
-	var in memberSpec
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+var createMember = of(func(c *call, in *memberSpec) (*reply, error) {
 	m, err := c.svc.CreateMember(c.guarded, c.caller.Actor, c.org(), saccount.MemberSpec{ID: in.ID, Name: in.Name, Labels: in.Labels, Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds)})
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: viewMember(m), revision: m.Revision, location: "members/" + url.PathEscape(m.ID)}, nil
-}
+	return replied(viewMember(m), m.Revision, "members/"+url.PathEscape(m.ID), err)
+})
 
 var members = &resource{
 	kind: saccount.KindMember, word: "member",

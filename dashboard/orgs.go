@@ -68,17 +68,10 @@ func listOrgs(c *call) (*reply, error) {
 	return &reply{body: pageOf(p, f, viewOrg)}, nil
 }
 
-func createOrg(c *call) (*reply, error) {
-	var in orgSpec
-	if err := c.read(&in); err != nil {
-		return nil, err
-	}
+var createOrg = of(func(c *call, in *orgSpec) (*reply, error) {
 	o, err := c.svc.CreateOrg(c.guarded, c.caller.Actor, saccount.OrgSpec{ID: in.ID, Name: in.Name, Zone: in.Zone, Labels: in.Labels, Limits: limitsFrom(in.Limits), Thresholds: thresholdsFrom(in.Thresholds)})
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: viewOrg(o), revision: o.Revision, location: "orgs/" + url.PathEscape(o.ID)}, nil
-}
+	return replied(viewOrg(o), o.Revision, "orgs/"+url.PathEscape(o.ID), err)
+})
 
 var orgs = &resource{
 	kind: saccount.KindOrg, word: "organization",

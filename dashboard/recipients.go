@@ -113,10 +113,7 @@ func recipientRoutes() []*route {
 
 // recipient answers with a recipient.
 func (c *call) recipient(r saccount.Recipient, err error) (*reply, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &reply{body: c.viewRecipient(r), revision: r.Revision}, nil
+	return replied(c.viewRecipient(r), r.Revision, "", err)
 }
 
 func listRecipients(c *call) (*reply, error) {

@@ -18,6 +18,14 @@ type reply struct {
 	file     *file // instead of a body
 }
 
+// replied is the answer to a call of the Service that gave a record or failed.
+func replied(body any, revision int64, location string, err error) (*reply, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &reply{body: body, revision: revision, location: location}, nil
+}
+
 // answer writes a reply.
 func (c *call) answer(re *reply) {
 	h := c.w.Header()
