@@ -295,7 +295,7 @@ func (s *Service) load(ctx context.Context, org string, kind Kind, id string, ol
 }
 
 func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
-	n, err := readNode(l.Record)
+	n, limits, err := readSpender(l.Record)
 	if err != nil {
 		return nil, err
 	}
@@ -326,7 +326,7 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	if n.Thresholds != nil {
 		thresholds = n.Thresholds
 	}
-	set, err := s.limitSet(n.Limits, thresholds)
+	set, err := s.limitSet(limits, thresholds)
 	if err != nil {
 		return nil, err
 	}
@@ -365,13 +365,10 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	return e, nil
 }
 
-// limitSet gives the one LimitSet of these limits, and of the thresholds of those
-// that name none: the keys of a plan share it.
-func (s *Service) limitSet(limits []quota.Limit, thresholds []quota.Threshold) (*quota.LimitSet, error) {
-	b, err := json.Marshal(limits)
-	if err != nil {
-		return nil, err
-	}
+// limitSet gives the one LimitSet of these limits, as they are stored, and of the
+// thresholds of those that name none: the keys of a plan share it.
+func (s *Service) limitSet(stored json.RawMessage, thresholds []quota.Threshold) (*quota.LimitSet, error) {
+	b := stored
 	for _, t := range thresholds {
 		b = binary.AppendVarint(b, int64(t))
 	}
@@ -379,6 +376,12 @@ func (s *Service) limitSet(limits []quota.Limit, thresholds []quota.Threshold) (
 	hash := maphash.String(s.sets.seed, key)
 	if set, ok := s.sets.get(hash, key); ok {
 		return set, nil
+	}
+	var limits []quota.Limit
+	if len(stored) > 0 {
+		if err := json.Unmarshal(stored, &limits); err != nil {
+			return nil, fmt.Errorf("saccount: limits: %w: %w", quota.ErrCorrupt, err)
+		}
 	}
 	set, err := quota.NewLimitSet(limits, thresholds)
 	if err == nil {
@@ -410,7 +413,7 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 	if ok && old.revision == r.Revision && (old.own || slices.Equal(old.thresholds, thresholds)) {
 		return old, nil
 	}
-	n, err := readNode(*r)
+	n, limits, err := readSpender(*r)
 	if err != nil {
 		return nil, err
 	}
@@ -418,7 +421,7 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 	if n.Thresholds != nil {
 		v.own, v.thresholds = true, n.Thresholds
 	}
-	set, err := s.limitSet(n.Limits, v.thresholds)
+	set, err := s.limitSet(limits, v.thresholds)
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,22 @@ func readNode(r Record) (*node, error) {
 	return n, nil
 }
 
+// readSpender is readNode for who reads the limits when they are not known: they
+// come as they are stored, and the node has none.
+func readSpender(r Record) (n *node, limits json.RawMessage, err error) {
+	var d struct {
+		data
+		Limits json.RawMessage `json:"limits"` // in the place of data's
+	}
+	if len(r.Data) > 0 {
+		if err := json.Unmarshal(r.Data, &d); err != nil {
+			return nil, nil, fmt.Errorf("saccount: %s %q: %w: %w", r.Kind, r.ID, quota.ErrCorrupt, err)
+		}
+	}
+	r.Data = nil
+	return &node{Record: r, data: d.data}, d.Limits, nil
+}
+
 func (n *node) record() (Record, error) {
 	b, err := json.Marshal(&n.data)
 	if err != nil {

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -76,6 +77,7 @@ func (k *asker) fly() {
 	}
 	k.flights++
 	go func() {
+		runtime.Gosched() // whoever was answered just now may ask again, and comes along
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		for len(k.waiting) > 0 {
@@ -114,12 +116,12 @@ func (k *asker) answer(all []*asked) {
 		}
 		return err
 	})
-	for _, a := range all {
+	for i, a := range all {
 		got := answer{err: err}
 		if err == nil {
 			got.l, got.ok = found[a.id]
-			if got.ok && len(all) > 1 {
-				got.l = own(got.l) // others may have asked for the same
+			if got.ok && slices.ContainsFunc(all[i+1:], func(b *asked) bool { return b.id == a.id }) {
+				got.l = own(got.l) // the last one has the original
 			}
 		}
 		a.answer <- got
