@@ -20,7 +20,7 @@ import (
 
 const (
 	moveSlots = 32        // versions that are kept of an organization
-	movePart  = 1600      // bytes of a part: several fit into a page
+	movePart  = 3600      // bytes of a part: two fit into a page
 	maxMove   = 256 << 10 // bytes of what is told; after more, the others read anew
 )
 

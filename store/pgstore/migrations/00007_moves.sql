@@ -1,7 +1,7 @@
 -- +goose Up
 -- What the last writers of an organization changed, while several processes write
 -- to it: who comes next reads that, and not all that it needs anew. A ring of
--- slots, each in parts that fit many times into a page, so that they are written
+-- slots, each in parts that fit twice into a page, so that they are written
 -- in place. Unlogged: after a crash it is empty, and everything is read anew.
 CREATE UNLOGGED TABLE moves (
     org     text COLLATE "C" NOT NULL,
