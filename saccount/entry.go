@@ -368,7 +368,7 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 // limitSet gives the one LimitSet of these limits, as they are stored, and of the
 // thresholds of those that name none: the keys of a plan share it.
 func (s *Service) limitSet(stored json.RawMessage, thresholds []quota.Threshold) (*quota.LimitSet, error) {
-	b := stored
+	b := slices.Clip(stored) // what is appended is not written behind it
 	for _, t := range thresholds {
 		b = binary.AppendVarint(b, int64(t))
 	}
