@@ -85,6 +85,7 @@ func newService(ctx context.Context, st store.Store, shape fixture.Shape, now fu
 	if err := errors.Join(seeds.flush(ctx), svc.Close()); err != nil {
 		return nil, err
 	}
+	fixture.Pack(s.tokens)
 	s.Service, err = saccount.New(st, cfg) // on the store itself
 	return s, err
 }

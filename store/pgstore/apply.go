@@ -57,6 +57,10 @@ func (s *Store) apply(ctx context.Context, ops []*quota.Op) error {
 			calm = append(calm, b)
 		}
 	}
+	if len(busy) > 0 && s.takeShift(ctx, busy) {
+		defer s.rest()
+		calm, busy = books, nil
+	}
 	var before []sending
 	if len(calm) > 0 {
 		moved, token, err := s.calm(ctx, calm)
@@ -154,7 +158,9 @@ func (b *book) renew() {
 }
 
 // void empties a book: what it held is not known to be so.
-func (b *book) void() { b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never }
+func (b *book) void() {
+	b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never
+}
 
 // left ends a batch: memory stays bounded.
 func (s *Store) left(books []*book) {
@@ -200,7 +206,7 @@ func (s *Store) calm(ctx context.Context, books []*book) (moved []*book, sent in
 	if err := s.decide(rd, books); err != nil {
 		return nil, 0, err
 	}
-	p := gather(books, false)
+	p := gather(books)
 	if p.rare() {
 		return s.calmly(ctx, books, p)
 	}
@@ -328,7 +334,7 @@ func (s *Store) locked(ctx context.Context, books []*book, before []sending) (un
 	if err := s.decide(rd, books); err != nil {
 		return 0, err
 	}
-	p := gather(books, true)
+	p := gather(books)
 	if slices.ContainsFunc(before, func(x sending) bool { return x.open }) {
 		p.fence() // what was sent and never came may still come: let it find another version
 	}

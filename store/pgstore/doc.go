@@ -33,7 +33,9 @@
 //
 //   - One schema, made by Migrate: see Config.Schema and Migrations.
 //   - A connection of the pool for each call under way: charges of one Service use
-//     one at a time, whatever their number, so that a small pool will do. Give the
+//     one at a time, whatever their number, and another where several processes
+//     write to one organization (they take turns, of 50 ms at most), so that a
+//     small pool will do; one of fewer than 3 is slower then. Give the
 //     pool a bound (SetMaxOpenConns), and let it keep what it opened
 //     (SetMaxIdleConns): database/sql has none for the one, and 2 for the other.
 //   - Behind a pooler that gives each transaction another connection (PgBouncer's

@@ -13,13 +13,13 @@ import (
 )
 
 // Where several processes write to an organization, each finds it moved by the
-// others whenever its turn comes. What they changed they leave in the table
+// others whenever its shift comes. What they changed they leave in the table
 // moves, under the version that they made, so that the next one reads that and
 // keeps what it has. It is a matter of time alone: where a version is missing,
 // the book is emptied and read anew.
 
 const (
-	moveSlots = 32        // versions that are kept of an organization
+	moveSlots = 64        // versions that are kept of an organization
 	movePart  = 3600      // bytes of a part: two fit into a page
 	maxMove   = 256 << 10 // bytes of what is told; after more, the others read anew
 )
@@ -186,11 +186,6 @@ func parsePlace(s string) (place uint64, rest string, ok bool) {
 	}
 	return b<<16 | n, rest, true
 }
-
-// prunes picks one counter of eight to be found by its name at a version, whatever
-// is known of its place: the server clears a page of dead rows when an index leads
-// to it, and not where a row is asked for by its place.
-func prunes(place uint64, version int64) bool { return (place+uint64(version))%8 == 0 }
 
 func placeText(place uint64) string {
 	b := make([]byte, 0, 20)

@@ -25,8 +25,8 @@ const (
 	DefaultMaxRows  = 1 << 18
 	DefaultMaxCalls = 4096
 
-	// OpenConnections bounds the pool that Open makes: charges need one at a
-	// time, the rest is for reading.
+	// OpenConnections bounds the pool that Open makes: charges need one or two at
+	// a time, the rest is for reading.
 	OpenConnections = 32
 
 	idleConnection = 5 * time.Minute
@@ -119,10 +119,11 @@ type Store struct {
 
 	// busy is held by one Apply at a time: a channel, so that a caller whose
 	// time is over need not wait for it.
-	busy  chan struct{}
-	books map[string]*book // guarded by busy
-	rows  int              // counters in memory
-	batch uint64
+	busy   chan struct{}
+	books  map[string]*book // guarded by busy
+	rows   int              // counters in memory
+	batch  uint64
+	shifts shifts
 	// later are organizations whose book another call made worthless.
 	mu    sync.Mutex
 	later map[string]bool
@@ -193,6 +194,7 @@ func open(ctx context.Context, db *sql.DB, cfg Config, owned bool) (*Store, erro
 		db: sqlx.NewDb(db, "postgres"), owned: owned, cfg: cfg, sql: texts4(cfg.Schema),
 		busy: make(chan struct{}, 1), books: map[string]*book{}, later: map[string]bool{},
 	}
+	s.shifts.most, s.shifts.idle = shiftBatches, shiftIdle
 	s.keys.s, s.keys.text = s, s.sql.askKeys
 	s.managers.s, s.managers.text = s, s.sql.askManagers
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
@@ -219,6 +221,8 @@ func (s *Store) Close() error {
 	}
 	s.calls.Lock()
 	defer s.calls.Unlock()
+	s.endShift()
+	s.shifts.ending.Wait()
 	s.books = nil
 	var err error
 	s.prepared.Range(func(_, v any) bool {

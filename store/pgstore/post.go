@@ -33,9 +33,9 @@ type changes struct {
 	first  int // the number of the first of its Rows in the statement, from 1
 }
 
-// gather collects what was changed in the books. told says that other processes
-// are told of it.
-func gather(books []*book, told bool) *posting {
+// gather collects what was changed in the books. Where other processes write too,
+// they are told of it.
+func gather(books []*book) *posting {
 	p := &posting{books: books, changes: make([]changes, len(books))}
 	var room []byte
 	n := 1
@@ -64,7 +64,7 @@ func gather(books []*book, told bool) *posting {
 			if r.Place == 0 {
 				r.Place = b.view.places[id]
 			}
-			if r.Place != 0 && !prunes(r.Place, b.version) {
+			if r.Place != 0 {
 				p.place.add(placeText(r.Place))
 			} else {
 				p.place.none()
@@ -84,7 +84,7 @@ func gather(books []*book, told bool) *posting {
 		}
 		p.alerts += len(c.Alerts)
 		p.openings += len(c.Openings)
-		if told {
+		if b.contended > 0 {
 			p.tell(at, c)
 		}
 	}

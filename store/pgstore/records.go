@@ -451,7 +451,7 @@ func (s *Store) openCounters(ctx context.Context, t *tx, b *book, batch *saccoun
 			return err
 		}
 	}
-	p := gather([]*book{b}, false)
+	p := gather([]*book{b})
 	if !p.writes() {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package pgstore
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -8,6 +9,7 @@ import (
 // statements are the texts of all that is asked, for one schema.
 type statements struct {
 	ensure, lock, state, moves, post, check   string
+	shift                                     string
 	receipts, due, soon, open                 string
 	counters, openings, buckets               string
 	putAlerts, putOpenings, alertNumber       string
@@ -51,10 +53,17 @@ func above(of string) string { return strings.ReplaceAll(aboveColumns, "R.", of+
 
 func columns(of string) string { return of + strings.ReplaceAll(recordColumns, "R.", of+".") }
 
+var listParameter = regexp.MustCompile(`\$\d+(::\w+\[\])`)
+
 // texts4 writes the statements for a schema, whose name needs no quoting but
 // gets it. $s. stands for it.
 func texts4(schema string) statements {
 	in := func(text string) string { return strings.ReplaceAll(text, "$s.", `"`+schema+`".`) }
+	// steady is in for what charges ask: each list is hidden from the planner, which
+	// else sees how long it is and plans anew for every batch.
+	steady := func(text string) string {
+		return in(listParameter.ReplaceAllString(text, `(SELECT $0)$1`))
+	}
 	// What the batch does is durable before it is answered, whatever the
 	// default of the server, the database, the role or the pool. It is never
 	// lowered: remote_apply stays.
@@ -95,11 +104,14 @@ WHERE `)
 		// A writer that holds a row and is not heard of any more lets go of it. What
 		// is asked under the lock is planned by its form, not anew for each batch's
 		// length: then the counters are found by the index and by their places.
-		lock: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
+		lock: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
 FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
-		state: in(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
+		// A process that stands still in its shift loses it.
+		shift: in(`WITH c AS MATERIALIZED (SELECT set_config('lock_timeout', $2::bigint || 'ms', true), set_config('idle_in_transaction_session_timeout', '1s', true))
+SELECT pg_advisory_xact_lock(q.lock) FROM c CROSS JOIN unnest($1::bigint[]) AS q(lock)`),
+		state: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
 		// What the writers since wrote of their changes, one row for a part.
-		moves: in(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
+		moves: steady(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.moves m WHERE m.org = q.org AND m.slot = q.version % ` + strconv.Itoa(moveSlots) + ` AND m.version = q.version OFFSET 0) m
 ORDER BY q.i, m.version, m.part`),
 		// Every organization's rows are written where its version is the one
@@ -110,7 +122,7 @@ ORDER BY q.i, m.version, m.part`),
 		// a third of the time, and else by their names: nothing hangs on what is
 		// said of places. Where they lie then is told to the writer and, beside
 		// its moves, to the other processes.
-		post: in(`WITH g AS MATERIALIZED (
+		post: steady(`WITH g AS MATERIALIZED (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
 ), l AS MATERIALIZED (
 	SELECT g.i, o.org, g.holds, g.version + 1 AS version FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
@@ -118,12 +130,16 @@ ORDER BY q.i, m.version, m.part`),
 ), u AS (
 	UPDATE $s.orgs o SET version = l.version, holds = l.holds FROM l WHERE o.org = l.org
 ), q AS MATERIALIZED (
-	SELECT l.org, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[])
+	SELECT l.org, l.version, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[])
 		WITH ORDINALITY AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place, n) JOIN l ON l.i = q.i
 ), t AS (
 	UPDATE $s.counters c SET used = q.used, held = q.held, overage = q.overage, requests = q.requests, max = q.max, ends = q.ends, rare = q.rare
 	FROM q WHERE c.ctid = q.place::tid AND c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start
 	RETURNING q.i, q.n, c.ctid
+), k AS MATERIALIZED (
+	SELECT count(c.used) AS looked FROM q CROSS JOIN LATERAL (
+		SELECT c.used FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start OFFSET 0
+	) c WHERE q.place IS NOT NULL AND (q.n + q.version) % 8 = 0
 ), c AS (
 	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare FROM q
@@ -149,24 +165,24 @@ ORDER BY q.i, m.version, m.part`),
 ), b AS (
 	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
 )
-SELECT l.i, ` + durable + `, p.places, d.made FROM l LEFT JOIN p ON p.i = l.i LEFT JOIN d ON d.org = l.org
+SELECT l.i, ` + durable + `, p.places, d.made FROM l LEFT JOIN p ON p.i = l.i LEFT JOIN d ON d.org = l.org CROSS JOIN k
 UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
-		check: in(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
+		check: steady(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
-		receipts: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
+		receipts: steady(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.receipts r WHERE r.org = q.org AND r.id = q.id OFFSET 0) r`),
-		due: in(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)
+		due: steady(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)
 JOIN $s.receipts r ON r.org = q.org AND r.expires IS NOT NULL AND r.expires <= q.at`),
-		soon: in(`SELECT q.i, (SELECT min(r.expires) FROM $s.receipts r WHERE r.org = q.org AND r.expires IS NOT NULL AND r.expires > q.at)
+		soon: steady(`SELECT q.i, (SELECT min(r.expires) FROM $s.receipts r WHERE r.org = q.org AND r.expires IS NOT NULL AND r.expires > q.at)
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)`),
 		open: in(`SELECT r.id, r.body FROM $s.receipts r WHERE r.org = $1 AND r.expires IS NOT NULL`),
 		// One row in all: what a row costs on its way is more than to read it.
-		counters: in(`SELECT coalesce(string_agg(concat_ws(' ', q.n, c.ctid, c.used, c.held, c.overage, c.requests, c.max, c.ends, c.rare), chr(10)), '')
+		counters: steady(`SELECT coalesce(string_agg(concat_ws(' ', q.n, c.ctid, c.used, c.held, c.overage, c.requests, c.max, c.ends, c.rare), chr(10)), '')
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY AS q(org, subject, number, series, start, n)
 CROSS JOIN LATERAL (SELECT c.ctid, c.* FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start OFFSET 0) c`),
-		openings: in(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
+		openings: steady(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.openings p WHERE p.org = q.org AND p.subject = q.subject OFFSET 0) p`),
-		buckets: in(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
+		buckets: steady(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_ OFFSET 0) c
 ORDER BY c.start`),
 		alertNumber: in(`UPDATE $s.numbers SET n = n + $1::bigint WHERE name = 'alerts' RETURNING n`),
@@ -174,7 +190,7 @@ ORDER BY c.start`),
 SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[])`),
 		putOpenings: in(`INSERT INTO $s.openings (org, subject, body) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
 ON CONFLICT (org, subject) DO UPDATE SET body = excluded.body`),
-		posted: in(`SELECT b.token, b.orgs FROM $s.batches b WHERE b.token = ANY($1::bigint[])`),
+		posted: steady(`SELECT b.token, b.orgs FROM $s.batches b WHERE b.token = ANY($1::bigint[])`),
 		outbox: in(`SELECT ` + alertColumns + ` FROM $s.outbox x WHERE x.seq > $1 ORDER BY x.seq LIMIT $2`),
 
 		records: in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, '') FROM unnest($2::bigint[], $3::text[]) AS q(kind, id)
@@ -303,7 +319,7 @@ WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.seri
 // since there they would need another connection.
 func (t *statements) within() []string {
 	return []string{
-		t.lock, t.state, t.moves, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
+		t.lock, t.shift, t.state, t.moves, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
 		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
 		t.ends, t.entryAt, t.dropAudit, t.putCut,
