@@ -108,6 +108,15 @@ func (s *service) know(ctx context.Context, charge bool) error {
 	return nil
 }
 
+// inUse lets every key be used before a round begins. That a key was used is noted
+// once a minute; between two rounds all of them would come due, which no service
+// sees that is in use all the time.
+func (s *service) inUse(charge bool) func(context.Context) (func() error, error) {
+	return func(ctx context.Context) (func() error, error) {
+		return func() error { return nil }, s.know(ctx, charge)
+	}
+}
+
 // charge is one request: the token is checked and three levels are charged.
 func (s *service) charge(ctx context.Context, key int) error {
 	_, d, err := s.AuthenticateAndCharge(ctx, s.tokens[key], nil, saccount.Charge{Amount: 1})
@@ -155,7 +164,7 @@ func ourAuthenticate(work string, shape fixture.Shape, procs int) harness.Case {
 			if err != nil {
 				return nil, err
 			}
-			return &harness.Running{Close: s.Close, Op: func(w, i int) error {
+			return &harness.Running{Close: s.Close, Begin: s.inUse(false), Op: func(w, i int) error {
 				_, err := s.Authenticate(ctx, s.tokens[fixture.Pick(w, i, len(s.tokens))], netip.Addr{})
 				return err
 			}}, nil
@@ -170,7 +179,7 @@ func ourCharge(work string, shape fixture.Shape, callers int) harness.Case {
 			if err != nil {
 				return nil, err
 			}
-			return &harness.Running{Close: s.Close, Op: func(w, i int) error {
+			return &harness.Running{Close: s.Close, Begin: s.inUse(true), Op: func(w, i int) error {
 				return s.charge(ctx, fixture.Pick(w, i, len(s.tokens)))
 			}}, nil
 		}}

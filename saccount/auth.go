@@ -127,7 +127,8 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 	if s.closed.Load() {
 		return nil, now, fmt.Errorf("saccount: authenticate: %w", ErrClosed)
 	}
-	e := s.known(ctx, id) // first: memory answers while the Fingerprint is made
+	key := keyID([]byte(id))
+	slot, e := s.known(ctx, &key) // first: memory answers while the Fingerprint is made
 	if e != nil && warm {
 		e.warm()
 	}
@@ -136,7 +137,14 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 	var old bool
 	var p apikey.Parsed
 	if e != nil {
-		c = e.recognize(&print)
+		if now = s.now(); slot.is(e, &print, now.Unix()) {
+			return &e.own, now, nil
+		}
+		if e.fresh() {
+			c = e.recognize(&print)
+		} else {
+			e = nil
+		}
 	}
 	if c == nil {
 		var err error
@@ -186,6 +194,9 @@ func (s *Service) authenticate(ctx context.Context, token string, from func() ne
 	}
 	if note {
 		s.used.note(e, now, addr)
+	}
+	if c == &e.own && !e.guarded && !e.paced {
+		s.keys.learn(&key, e)
 	}
 	if old && c.proof.rehashed.CompareAndSwap(false, true) {
 		s.rehash(ctx, e.org.id, KindKey, e.id(), c.proof.serial, s.hasher.Hash(p))

@@ -164,6 +164,17 @@ func (s *Service) identify(e *entry, p apikey.Parsed, print *apikey.Fingerprint)
 // fresh reports whether nothing was changed since the entry was read.
 func (e *entry) fresh() bool { return e.gen.Load() == e.read }
 
+// plain is between which seconds the own secret is good with nothing else to ask and
+// nothing to note: the first above, and below the one that is too late. 0: never.
+func (e *entry) plain() uint64 {
+	noted := int64(e.noted.Load())
+	if e.barred || e.guarded || e.paced || noted == 0 {
+		return 0
+	}
+	until := min(noted+touchSeconds, e.own.until/1e6, math.MaxUint32)
+	return uint64(noted)<<32 | uint64(max(until, 0))
+}
+
 // state says why the caller may not be let in at instant at; empty where it may.
 func (e *entry) state(at int64) quota.Reason {
 	switch {
@@ -188,25 +199,26 @@ const (
 // the store whatever memory says.
 func (s *Service) key(ctx context.Context, id string, sure bool) (*entry, error) {
 	if !sure {
-		if e := s.known(ctx, id); e != nil {
+		at := keyID([]byte(id))
+		if _, e := s.known(ctx, &at); e != nil && e.fresh() {
 			return e, nil
 		}
 	}
 	return s.read(ctx, id, sure)
 }
 
-// known gives the entry of a key id from memory, nil where there is none that
-// still counts.
-func (s *Service) known(ctx context.Context, id string) *entry {
-	at := keyID([]byte(id))
-	e := s.keys.get(&at)
-	if e == nil || !e.fresh() || !s.watch.sees() {
-		return nil
+// known gives the entry of a key id from memory and where it is, nil where there is
+// none that still counts, by what the slot says: keySlot.is and entry.fresh tell
+// whether it was this entry's.
+func (s *Service) known(ctx context.Context, id *keyID) (*keySlot, *entry) {
+	slot, e := s.keys.get(id)
+	if e == nil || !slot.fresh() || !s.watch.sees() {
+		return nil, nil
 	}
 	if tell := s.cfg.Observer.Looked; tell != nil {
 		tell(ctx, Looked{KindKey, true})
 	}
-	return e
+	return slot, e
 }
 
 // read gives the entry of a key id from the store.
@@ -216,7 +228,8 @@ func (s *Service) read(ctx context.Context, id string, sure bool) (*entry, error
 		tell(ctx, Looked{KindKey, false})
 	}
 	s.watch.begin()
-	e, err := s.load(ctx, "", KindKey, strings.Clone(id), s.keys.get(&at), sure)
+	_, old := s.keys.get(&at)
+	e, err := s.load(ctx, "", KindKey, strings.Clone(id), old, sure)
 	if err == nil {
 		s.keys.put(&at, e)
 	}

@@ -18,6 +18,7 @@ func TestLayout(t *testing.T) {
 	assert.EqualValues(t, 4*line, unsafe.Sizeof(e))
 	assert.EqualValues(t, line, unsafe.Offsetof(e.paced)+1, "what Authenticate asks fills the first line")
 	assert.EqualValues(t, line/2, unsafe.Offsetof(e.purse)%line, "what a Purse remembers begins a line: half a line into it")
+	assert.EqualValues(t, line, unsafe.Sizeof(keySlot{}), "all that Authenticate asks of a plain key")
 	var v view
 	assert.EqualValues(t, line/2, unsafe.Offsetof(v.purse)%line)
 	assert.Zero(t, unsafe.Sizeof(v)%line)

@@ -2,6 +2,7 @@ package saccount
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -37,11 +38,50 @@ type keyShard struct {
 	_    [24]byte
 }
 
-// keySlot is empty where e is nil. The id is written once, before e; a slot is
-// never given to another id.
+// keySlot is one line of memory: all that Authenticate asks of a plain key in use,
+// which is met by chance, and once. It is empty where e is nil. The id is written
+// once, before e; a slot is never given to another id. The other fields are e's while
+// e is in it: who reads them looks before and behind whether it is (see is).
 type keySlot struct {
-	id keyID
-	e  atomic.Pointer[entry]
+	id    keyID
+	e     atomic.Pointer[entry]
+	gen   atomic.Pointer[atomic.Uint64]
+	read  atomic.Uint64
+	seen  [2]atomic.Uint64 // of its own cred
+	plain atomic.Uint64    // see entry.plain
+}
+
+// hold gives the slot to e. The caller holds the shard.
+func (s *keySlot) hold(e, gone *entry) {
+	if s.e.Load() != nil {
+		s.e.Store(gone) // nobody takes what follows for the former one's
+	}
+	s.gen.Store(e.gen)
+	s.read.Store(e.read)
+	s.learn(e)
+	s.e.Store(e)
+}
+
+// learn notes what changes of e. The caller holds the shard.
+func (s *keySlot) learn(e *entry) {
+	s.seen[0].Store(e.own.seen[0].Load())
+	s.seen[1].Store(e.own.seen[1].Load())
+	s.plain.Store(e.plain())
+}
+
+// fresh is entry.fresh.
+func (s *keySlot) fresh() bool {
+	gen := s.gen.Load()
+	return gen != nil && gen.Load() == s.read.Load()
+}
+
+// is reports whether a token with this Fingerprint is e's own secret, and whether
+// that is all there is to ask in this second. What of the slot was read before is
+// e's then.
+func (s *keySlot) is(e *entry, print *apikey.Fingerprint, second int64) bool {
+	plain := s.plain.Load()
+	return s.seen[0].Load() == print[0] && s.seen[1].Load() == print[1] && print[0] != 0 &&
+		second >= int64(plain>>32) && second < int64(plain&math.MaxUint32) && s.e.Load() == e
 }
 
 func newKeyTable(size int) *keyTable {
@@ -59,12 +99,12 @@ func home(mix uint64, slots int) int {
 	return int(hi)
 }
 
-// get finds an entry; nil where there is none.
-func (t *keyTable) get(id *keyID) *entry {
+// get finds an entry and where it is; nil where there is none.
+func (t *keyTable) get(id *keyID) (*keySlot, *entry) {
 	mix := id.mix()
 	p := t.shard[mix>>(64-shardBits)].slots.Load()
 	if p == nil {
-		return nil
+		return nil, nil
 	}
 	slots := *p
 	for i := home(mix, len(slots)); ; i++ {
@@ -74,13 +114,13 @@ func (t *keyTable) get(id *keyID) *entry {
 		s := &slots[i]
 		e := s.e.Load()
 		if e == nil {
-			return nil
+			return nil, nil
 		}
 		if s.id == *id {
 			if e == t.gone {
-				return nil
+				return nil, nil
 			}
-			return e
+			return s, e
 		}
 	}
 }
@@ -102,7 +142,7 @@ func (t *keyTable) put(id *keyID, e *entry) {
 				t.makeRoom(s, slots)
 				s.live++
 			}
-			x.e.Store(e)
+			x.hold(e, t.gone)
 			return
 		}
 	}
@@ -112,9 +152,24 @@ func (t *keyTable) put(id *keyID, e *entry) {
 	}
 	x := find(slots, mix, id)
 	x.id = *id
-	x.e.Store(e)
+	x.hold(e, t.gone)
 	s.live++
 	s.used++
+}
+
+// learn notes what changed of e: its own secret was seen, or its use noted.
+func (t *keyTable) learn(id *keyID, e *entry) {
+	mix := id.mix()
+	s := &t.shard[mix>>(64-shardBits)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.slots.Load()
+	if p == nil {
+		return
+	}
+	if x := find(*p, mix, id); x.e.Load() == e {
+		x.learn(e)
+	}
 }
 
 // find gives the slot of an id, or the empty one where it belongs. There always
@@ -148,15 +203,15 @@ func (t *keyTable) makeRoom(s *keyShard, slots []keySlot) {
 	}
 }
 
-// rebuild moves what lives into new slots, half of which stay empty. Readers
+// rebuild moves what lives into new slots, of which two in five stay empty. Readers
 // of the old ones see what lived until now.
 func (s *keyShard) rebuild(old []keySlot, gone *entry) []keySlot {
-	slots := make([]keySlot, max(8, 2*(s.live+1)))
+	slots := make([]keySlot, max(8, (s.live+1)*5/3))
 	for i := range old {
 		if e := old[i].e.Load(); e != nil && e != gone {
 			x := find(slots, old[i].id.mix(), &old[i].id)
 			x.id = old[i].id
-			x.e.Store(e)
+			x.hold(e, gone)
 		}
 	}
 	s.used = s.live
