@@ -38,8 +38,8 @@ type view struct {
 // entry is a key or a member with all that a request of it needs, as read at
 // one moment. Immutable but for the notes in it. There are as many as keys are
 // known, and each is met by chance: it is four lines of memory, the first for
-// Authenticate, the others for Charge. What only some requests ask belongs in
-// about. TestLayout keeps it so.
+// Authenticate where the key's slot does not say it all, the others for Charge.
+// What only some requests ask belongs in about. TestLayout keeps it so.
 type entry struct {
 	own     cred // a member's, or that of a key's newest secret
 	gen     *atomic.Uint64
