@@ -110,7 +110,11 @@ func (k *asker) answer(all []*asked) {
 	defer k.s.asking.Add(-1)
 	found := make(map[string]saccount.Lineage, len(all))
 	err := k.s.rowsOf(ctx, k.s.db.DB, k.text, []any{strings.Join(ids, "\n")}, func(rows *sql.Rows) error {
-		l, err := scanLineage(rows)
+		var row string
+		if err := rows.Scan(&row); err != nil {
+			return err
+		}
+		l, err := parseLineage(row)
 		if err == nil {
 			found[l.Record.ID] = l
 		}

@@ -53,6 +53,8 @@ func above(of string) string { return strings.ReplaceAll(aboveColumns, "R.", of+
 
 func columns(of string) string { return of + strings.ReplaceAll(recordColumns, "R.", of+".") }
 
+var bytesColumn = regexp.MustCompile(`\b[rag]\.data\b`)
+
 var listParameter = regexp.MustCompile(`\$\d+(::\w+\[\])`)
 
 // texts4 writes the statements for a schema, whose name needs no quoting but
@@ -68,7 +70,8 @@ func texts4(schema string) statements {
 	// default of the server, the database, the role or the pool. It is never
 	// lowered: remote_apply stays.
 	const durable = `CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply') THEN '' ELSE set_config('synchronous_commit', 'on', true) END`
-	lookup := in(`SELECT ` + columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + above("a") + `, ` + above("g") + `, o.settings
+	found := columns("r") + `, coalesce(u.at, 0), coalesce(u.addr, ''), ` + above("a") + `, ` + above("g") + `, o.settings`
+	from := in(`
 FROM $s.records r
 LEFT JOIN $s.records a ON r.kind = 4 AND a.org = r.org AND a.kind = 2 AND a.id = r.parent
 LEFT JOIN $s.records g ON r.kind > 1 AND g.org = r.org AND g.kind = 1 AND g.id = r.org
@@ -78,7 +81,8 @@ WHERE `)
 	// Each id on its own, planned for one, however many are asked for at once. From
 	// an array the server would see how many there are and plan each time anew.
 	ask := func(by string) string {
-		return `SELECT l.* FROM string_to_table($1, chr(10)) AS q(id) CROSS JOIN LATERAL (` + lookup + by + ` OFFSET 0) AS l`
+		one := `ROW(` + bytesColumn.ReplaceAllString(found, `encode($0, 'hex')`) + `)::text`
+		return `SELECT l.* FROM string_to_table($1, chr(10)) AS q(id) CROSS JOIN LATERAL (SELECT ` + one + from + by + ` OFFSET 0) AS l`
 	}
 	// series finds which series a subject q has, by one look into the index each.
 	const series = `WITH RECURSIVE s(series) AS (
@@ -217,7 +221,7 @@ ON CONFLICT (org, seq) DO UPDATE SET through = excluded.through, mark = excluded
 		change: in(`UPDATE $s.numbers SET n = n + 1 WHERE name = 'changes' RETURNING n`),
 		wrote: in(`WITH b AS (INSERT INTO $s.batches (token) VALUES ($5::bigint))
 UPDATE $s.orgs SET version = version + 1, settings = settings + $2::bigint, audit = audit + $3::bigint, changed = coalesce($4::bigint, changed) WHERE org = $1`),
-		lookup:      lookup,
+		lookup:      `SELECT ` + found + from,
 		askKeys:     ask(byKeyID),
 		askManagers: ask(byManageID),
 		countKeys: in(`SELECT q.account, least(count(r.id), $3::bigint), count(r.id) > $3::bigint, max(u.at) FILTER (WHERE r.nth <= $3::bigint)
