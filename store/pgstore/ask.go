@@ -31,6 +31,7 @@ type asker struct {
 	waiting []*asked
 	flights int
 	newest  time.Time // when the last question was asked
+	watched bool      // fly will be called when that has stood still for too long
 }
 
 // asked is a record that somebody waits for.
@@ -46,33 +47,41 @@ type answer struct {
 }
 
 // ask gives the record with an id; ok is false where there is none. What is read
-// is read after ask was called. It ends with ctx.
+// is read after ask was called. It ends with ctx, and after the Store's Timeout.
 func (k *asker) ask(ctx context.Context, id string) (l saccount.Lineage, ok bool, err error) {
 	a := &asked{id, make(chan answer, 1)}
 	k.mu.Lock()
 	k.waiting = append(k.waiting, a)
 	k.fly()
 	k.mu.Unlock()
-	stalled := time.NewTicker(askStalled)
-	defer stalled.Stop()
-	for {
-		select {
-		case got := <-a.answer:
-			return got.l, got.ok, timely(ctx, got.err)
-		case <-ctx.Done():
-			return l, false, &leftError{ctx.Err()}
-		case <-stalled.C:
-			k.mu.Lock()
-			k.fly()
-			k.mu.Unlock()
-		}
+	late := waitFor(k.s.cfg.Timeout)
+	defer late.give()
+	select {
+	case got := <-a.answer:
+		return got.l, got.ok, timely(ctx, got.err)
+	case <-ctx.Done():
+		return l, false, &leftError{ctx.Err()}
+	case <-late.C:
+		return l, false, &leftError{context.DeadlineExceeded}
 	}
 }
 
 // fly asks for those that wait, if there are not enough questions under way. The
 // caller holds mu.
 func (k *asker) fly() {
-	if len(k.waiting) == 0 || k.flights >= askFlights && time.Since(k.newest) < askStalled {
+	if len(k.waiting) == 0 {
+		return
+	}
+	if rest := askStalled - time.Since(k.newest); k.flights >= askFlights && rest > 0 {
+		if !k.watched {
+			k.watched = true
+			time.AfterFunc(rest, func() {
+				k.mu.Lock()
+				defer k.mu.Unlock()
+				k.watched = false
+				k.fly()
+			})
+		}
 		return
 	}
 	k.flights++
@@ -94,6 +103,25 @@ func (k *asker) fly() {
 	k.newest = time.Now()
 }
 
+// lateness is a timer that is used again: to watch each look-up with one of its own,
+// or with a context, takes longer than to read its answer.
+type lateness struct{ *time.Timer }
+
+var latenesses sync.Pool
+
+func waitFor(d time.Duration) lateness {
+	if t, ok := latenesses.Get().(*time.Timer); ok {
+		t.Reset(d)
+		return lateness{t}
+	}
+	return lateness{time.NewTimer(d)}
+}
+
+func (l lateness) give() {
+	l.Stop()
+	latenesses.Put(l.Timer)
+}
+
 // answer asks the server. Nothing of a context ends that but the Store's Timeout,
 // and it only where many wait: what watches one takes longer than the answer.
 func (k *asker) answer(all []*asked) {
@@ -108,7 +136,7 @@ func (k *asker) answer(all []*asked) {
 		defer cancel()
 	}
 	defer k.s.asking.Add(-1)
-	found := make(map[string]saccount.Lineage, len(all))
+	found := make([]saccount.Lineage, 0, len(all))
 	err := k.s.rowsOf(ctx, k.s.db.DB, k.text, []any{strings.Join(ids, "\n")}, func(rows *sql.Rows) error {
 		var row string
 		if err := rows.Scan(&row); err != nil {
@@ -116,14 +144,18 @@ func (k *asker) answer(all []*asked) {
 		}
 		l, err := parseLineage(row)
 		if err == nil {
-			found[l.Record.ID] = l
+			found = append(found, l)
 		}
 		return err
 	})
 	for i, a := range all {
 		got := answer{err: err}
 		if err == nil {
-			got.l, got.ok = found[a.id]
+			for j := 0; j < len(found) && !got.ok; j++ { // few at a time, mostly
+				if found[j].Record.ID == a.id {
+					got.l, got.ok = found[j], true
+				}
+			}
 			if got.ok && slices.ContainsFunc(all[i+1:], func(b *asked) bool { return b.id == a.id }) {
 				got.l = own(got.l) // the last one has the original
 			}

@@ -194,7 +194,7 @@ func open(ctx context.Context, db *sql.DB, cfg Config, owned bool) (*Store, erro
 		db: sqlx.NewDb(db, "postgres"), owned: owned, cfg: cfg, sql: texts4(cfg.Schema),
 		busy: make(chan struct{}, 1), books: map[string]*book{}, later: map[string]bool{},
 	}
-	s.shifts.most, s.shifts.idle = shiftBatches, shiftIdle
+	s.shifts.most, s.shifts.long, s.shifts.idle, s.shifts.still = shiftBatches, shiftTime, shiftIdle, shiftStill
 	s.keys.s, s.keys.text = s, s.sql.askKeys
 	s.managers.s, s.managers.text = s, s.sql.askManagers
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)

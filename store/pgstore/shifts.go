@@ -22,6 +22,7 @@ const (
 	shiftBatches = 4                     // of a shift at most
 	shiftTime    = 50 * time.Millisecond // after which no batch of it begins
 	shiftIdle    = time.Millisecond      // how long it waits for its next batch
+	shiftStill   = time.Second           // after which the server ends one in which nothing happens
 	shiftWait    = 5 * time.Second       // how long it is waited for at most, and a quarter of Config.Timeout
 	shiftsOff    = 64                    // batches without shifts after one was not got
 	shiftConns   = 3                     // of the pool, at least: a shift takes one that charges do not
@@ -34,9 +35,9 @@ type shifts struct {
 	ending sync.WaitGroup // added to under mu
 
 	// Guarded by the Store's busy.
-	idle time.Duration
-	most int // batches of a shift, from 1 to shiftBatches
-	off  int // batches that take none; negative: none ever will
+	long, idle, still time.Duration
+	most              int // batches of a shift, from 1 to shiftBatches
+	off               int // batches that take none; negative: none ever will
 }
 
 // shift is one at the organizations whose keys it has.
@@ -101,11 +102,11 @@ func (s *Store) waitForShift(ctx context.Context, keys []int64) (*shift, error) 
 	for _, k := range keys {
 		list.add(k)
 	}
-	if err := t.each(ctx, s.sql.shift, []any{list.String(), min(shiftWait, s.cfg.Timeout/4).Milliseconds()}, func(*sql.Rows) error { return nil }); err != nil {
+	if err := t.each(ctx, s.sql.shift, []any{list.String(), min(shiftWait, s.cfg.Timeout/4).Milliseconds(), s.shifts.still.Milliseconds()}, func(*sql.Rows) error { return nil }); err != nil {
 		t.end(ctx, err)
 		return nil, err
 	}
-	return &shift{tx: t, keys: keys, ends: time.Now().Add(shiftTime)}, nil
+	return &shift{tx: t, keys: keys, ends: time.Now().Add(s.shifts.long)}, nil
 }
 
 // catchUp brings the books to where they are, and fits the length of shifts to how

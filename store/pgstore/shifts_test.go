@@ -24,11 +24,12 @@ func (r *rivals) contend() {
 	require.Positive(r.t, r.book(1).contended)
 }
 
-// keep makes a rival's shift wait for its next batch as long as nobody ends it.
-func (r *rivals) keep(who int) {
+// keep makes a rival's shift last until its batches are written or somebody ends it;
+// still is after how long the server does.
+func (r *rivals) keep(who int, still time.Duration) {
 	s := r.of[who]
 	s.busy <- struct{}{}
-	s.shifts.idle = time.Hour
+	s.shifts.long, s.shifts.idle, s.shifts.still = time.Hour, time.Hour, still
 	<-s.busy
 }
 
@@ -62,7 +63,7 @@ func TestShifts(t *testing.T) {
 	r.apply(0, r.op(quota.VerbCharge, 1, 1))
 	assert.Nil(t, r.shift(0), "it is alone")
 	r.contend()
-	r.keep(0)
+	r.keep(0, time.Hour)
 	r.apply(0, r.op(quota.VerbCharge, 1, 1))
 	mine := r.shift(0)
 	require.NotNil(t, mine)
@@ -78,15 +79,15 @@ func TestShifts(t *testing.T) {
 	require.Eventually(t, func() bool { _, awaited := r.locks(); return awaited == 1 }, patient, time.Millisecond, "the other waits")
 	for range shiftBatches - 2 {
 		r.apply(0, r.op(quota.VerbCharge, 1, 1))
-		if r.shift(0) != mine { // time is over
-			break
-		}
+		require.Same(t, mine, r.shift(0))
+		_, awaited := r.locks()
+		require.Equal(t, 1, awaited, "the other still waits")
 	}
 	r.apply(0, r.op(quota.VerbCharge, 1, 1))
+	require.Nil(t, r.shift(0), "its batches are written")
 	<-done
 	assert.Equal(t, quota.Applied, other.Result.Outcome)
-	assert.NotSame(t, mine, r.shift(0), "its batches are written, or its time is over")
-	assert.GreaterOrEqual(t, r.used(), quota.Credits(8))
+	assert.Equal(t, quota.Credits(1+4+shiftBatches+1), r.used())
 }
 
 // A shift ends when no batch comes, when the Store closes, and when its batches go to
@@ -108,7 +109,7 @@ func TestShiftsEnd(t *testing.T) {
 		t.Parallel()
 		r := newRivals(t)
 		r.contend()
-		r.keep(1)
+		r.keep(1, time.Hour)
 		r.apply(1, r.op(quota.VerbCharge, 1, 1))
 		require.NotNil(t, r.shift(1))
 		require.NoError(t, r.of[1].Close())
@@ -127,7 +128,7 @@ func TestShiftsEnd(t *testing.T) {
 		for i := range 4 {
 			there(i % 2)
 		}
-		r.keep(0)
+		r.keep(0, time.Hour)
 		r.apply(0, r.op(quota.VerbCharge, 1, 1))
 		require.NotNil(t, r.shift(0))
 		there(0)
@@ -139,10 +140,10 @@ func TestShiftsEnd(t *testing.T) {
 		t.Parallel()
 		r := newRivals(t)
 		r.contend()
-		r.keep(0)
+		r.keep(0, 200*time.Millisecond)
 		r.apply(0, r.op(quota.VerbCharge, 1, 1))
 		require.NotNil(t, r.shift(0))
-		r.apply(1, r.op(quota.VerbCharge, 1, 1)) // after a second
+		r.apply(1, r.op(quota.VerbCharge, 1, 1)) // when the server has ended the other's shift
 		r.apply(0, r.op(quota.VerbCharge, 1, 1)) // it does not know yet, and is as right as ever
 		r.apply(1, r.op(quota.VerbCharge, 1, 1))
 		assert.Equal(t, quota.Credits(8), r.used())
@@ -196,11 +197,13 @@ func TestWithoutShifts(t *testing.T) {
 // has some: crossing batches wait for each other and none for ever.
 func TestShiftsDoNotCross(t *testing.T) {
 	t.Parallel()
-	dsn, schema := pgtest.Schema(t)
+	server, err := pgtest.Start(pgtest.Config{}) // its own: the server counts for a database
+	pgtest.Need(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop()) })
 	const stores, orgs, batches = 4, 6, 40
 	var wg sync.WaitGroup
 	for who := range stores {
-		s := openAt(t, dsn, Config{Schema: schema, Timeout: patient})
+		s := openAt(t, server.DSN(), Config{Timeout: patient})
 		wg.Go(func() {
 			for i := range batches {
 				var ops []*quota.Op
@@ -219,13 +222,13 @@ func TestShiftsDoNotCross(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	db, err := sql.Open("postgres", dsn)
+	db, err := sql.Open("postgres", server.DSN())
 	require.NoError(t, err)
 	defer db.Close()
 	var dead, charged int
 	require.NoError(t, db.QueryRow(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`).Scan(&dead))
 	assert.Zero(t, dead)
-	require.NoError(t, db.QueryRow(`SELECT sum(requests) FROM "`+schema+`".counters`).Scan(&charged))
+	require.NoError(t, db.QueryRow(`SELECT sum(requests) FROM "`+DefaultSchema+`".counters`).Scan(&charged))
 	want := 0
 	for who := range stores {
 		for i := range batches {

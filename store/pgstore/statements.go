@@ -111,7 +111,7 @@ WHERE `)
 		lock: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
 FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
 		// A process that stands still in its shift loses it.
-		shift: in(`WITH c AS MATERIALIZED (SELECT set_config('lock_timeout', $2::bigint || 'ms', true), set_config('idle_in_transaction_session_timeout', '1s', true))
+		shift: in(`WITH c AS MATERIALIZED (SELECT set_config('lock_timeout', $2::bigint || 'ms', true), set_config('idle_in_transaction_session_timeout', $3::bigint || 'ms', true))
 SELECT pg_advisory_xact_lock(q.lock) FROM c CROSS JOIN unnest($1::bigint[]) AS q(lock)`),
 		state: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
 		// What the writers since wrote of their changes, one row for a part.
