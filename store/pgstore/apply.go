@@ -158,9 +158,7 @@ func (b *book) renew() {
 }
 
 // void empties a book: what it held is not known to be so.
-func (b *book) void() {
-	b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never
-}
+func (b *book) void() { b.Book, b.version, b.soon = quota.NewBook(b.id, b), -1, never }
 
 // left ends a batch: memory stays bounded.
 func (s *Store) left(books []*book) {

@@ -138,11 +138,7 @@ func (k *asker) answer(all []*asked) {
 	defer k.s.asking.Add(-1)
 	found := make([]saccount.Lineage, 0, len(all))
 	err := k.s.rowsOf(ctx, k.s.db.DB, k.text, []any{strings.Join(ids, "\n")}, func(rows *sql.Rows) error {
-		var row string
-		if err := rows.Scan(&row); err != nil {
-			return err
-		}
-		l, err := parseLineage(row)
+		l, err := scanLineage(rows)
 		if err == nil {
 			found = append(found, l)
 		}

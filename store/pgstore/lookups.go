@@ -159,12 +159,6 @@ func scanLineage(rows *sql.Rows) (l saccount.Lineage, err error) {
 	if err := rows.Scan(into...); err != nil {
 		return l, err
 	}
-	return lineage(&r, &a, &g, l.Settings)
-}
-
-// lineage is a record with the account and the organization above it.
-func lineage(r, a, g *raw, settings int64) (l saccount.Lineage, err error) {
-	l.Settings = settings
 	rec, err := r.record()
 	if err != nil {
 		return l, err

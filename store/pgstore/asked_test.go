@@ -1,7 +1,6 @@
 package pgstore
 
 import (
-	"database/sql"
 	"encoding/hex"
 	"testing"
 	"time"
@@ -15,37 +14,6 @@ import (
 
 var hostileTexts = []string{
 	"", " ", ",", `"`, `""`, `\`, `\\`, `a"b`, `a\b`, "(", ")", "()", `",")`, "NULL", "t", "a\nb\tc\r\v\f", "ü", "世界", `{"a": "b,c"}`, "\u00a0", "'", "--", `x"`, `"x`, `\"`,
-}
-
-// What the server writes is read as it was.
-func TestFieldsOfTheServer(t *testing.T) {
-	t.Parallel()
-	dsn, _ := pgtest.Schema(t)
-	db, err := sql.Open("postgres", dsn)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	for _, one := range hostileTexts {
-		for _, two := range hostileTexts {
-			var row string
-			require.NoError(t, db.QueryRow(`SELECT ROW($1::text, NULL::text, -5::bigint, NULL::bigint, true, NULL::boolean, encode($2::bytea, 'hex'), encode(''::bytea, 'hex'), NULL::text, $3::text)::text`,
-				one, []byte(two), two).Scan(&row))
-			f := fieldsOf(row)
-			assert.Equal(t, sql.NullString{String: one, Valid: true}, f.text(), row)
-			assert.Equal(t, sql.NullString{}, f.text(), row)
-			assert.Equal(t, sql.NullInt64{Int64: -5, Valid: true}, f.number(), row)
-			assert.Equal(t, sql.NullInt64{}, f.number(), row)
-			assert.Equal(t, sql.NullBool{Bool: true, Valid: true}, f.truth(), row)
-			assert.Equal(t, sql.NullBool{}, f.truth(), row)
-			assert.Equal(t, []byte(two), f.bytes(), row)
-			empty := f.bytes()
-			assert.NotNil(t, empty, row)
-			assert.Empty(t, empty, row)
-			assert.Nil(t, f.bytes(), row)
-			assert.Equal(t, sql.NullString{String: two, Valid: true}, f.text(), row)
-			require.NoError(t, f.err, row)
-			require.Empty(t, f.rest, row)
-		}
-	}
 }
 
 // A key that is asked for with others is the same as one that is looked up alone,
@@ -76,27 +44,4 @@ func TestAskedIsLookedUp(t *testing.T) {
 		assert.Equal(t, text, got.Record.Name)
 		assert.Equal(t, labels, got.Account.Labels)
 	}
-}
-
-func FuzzFields(f *testing.F) {
-	for _, s := range []string{`(a,,"b ""c""\\",5,t,ff)`, `()`, `(`, `("`, `(",)`, `("a"b)`, `(\)`, `(a"b)`, `(1,2`, ``, `(,)`, `("a""",x)`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, row string) {
-		f := fieldsOf(row)
-		for range 40 {
-			f.text()
-		}
-		assert.ErrorIs(t, f.err, errFields, "no row has so many")
-		g := fieldsOf(row)
-		for range 3 {
-			g.number()
-			g.truth()
-			g.bytes()
-		}
-		_, err := parseLineage(row)
-		if err == nil {
-			assert.Equal(t, byte(')'), row[len(row)-1])
-		}
-	})
 }
