@@ -80,8 +80,8 @@ func (t *tree) remember(ctx context.Context, buckets int) error {
 		return err
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(ctx, `SELECT DISTINCT org, subject FROM keypurse.counters
-WHERE number = 0 AND series = '' AND subject LIKE 'account:%' ORDER BY org, subject LIMIT $1`, pastAccounts)
+	rows, err := db.QueryContext(ctx, `SELECT DISTINCT org, subject FROM keypurse.buckets
+WHERE series = '' AND subject LIKE 'account:%' ORDER BY org, subject LIMIT $1`, pastAccounts)
 	if err != nil {
 		return err
 	}

@@ -103,10 +103,10 @@ type Row struct {
 	of    *subject
 	start int64
 	end   int64 // limits only; 0 where it never resets
-	// Place belongs to the backend: where it keeps the row; 0 where that is not
-	// known. With it, two rows, as nearly every subject has, begin a line and fill
-	// three.
-	Place uint64
+	// Home belongs to the backend: where it keeps the row; nil where it does not, or
+	// does not say. With it, two rows, as nearly every subject has, begin a line and
+	// fill three.
+	Home *Home
 }
 
 // rare is what few counters have. It is replaced whole, never changed: what is

@@ -21,6 +21,7 @@ type book struct {
 	version int64 // -1: nothing was read yet
 	soon    int64 // the earliest end of an open reservation that is not in memory
 	batch   uint64
+	turn    uint64 // of what is written
 	// contended counts down the batches that lock first: another process
 	// writes to the organization too.
 	contended int
@@ -58,7 +59,7 @@ func (r reader) each(s *Store, text string, args []any, scan func(*sql.Rows) err
 // view is what was read ahead for a batch, absences included.
 type view struct {
 	counters map[quota.CounterID]*quota.Counter // nil: not stored
-	places   map[quota.CounterID]uint64         // where their rows lie
+	kept     []kept                             // the rows that they were read from
 	openings map[quota.Subject][]quota.Opening
 	receipts map[string]*quota.Receipt // nil: not stored
 	buckets  map[quota.Subject]*span
@@ -77,7 +78,7 @@ type bucket struct {
 
 func newView() *view {
 	return &view{
-		counters: map[quota.CounterID]*quota.Counter{}, places: map[quota.CounterID]uint64{}, openings: map[quota.Subject][]quota.Opening{},
+		counters: map[quota.CounterID]*quota.Counter{}, openings: map[quota.Subject][]quota.Opening{},
 		receipts: map[string]*quota.Receipt{}, buckets: map[quota.Subject]*span{},
 	}
 }
@@ -183,23 +184,23 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 	if err != nil {
 		return err
 	}
-	got := make([]counterAt, n)
+	got := make([]*kept, n)
 	for line := range strings.Lines(lines) {
-		at, c, err := parseCounterLine(strings.TrimSuffix(line, "\n"))
+		at, k, err := parseKept(strings.TrimSuffix(line, "\n"))
 		if err == nil && (at < 1 || at > n) {
 			err = fmt.Errorf("%d were asked for", n)
 		}
 		if err != nil {
 			return fmt.Errorf("%w: a counter cannot be read: %q: %w", quota.ErrCorrupt, line, err)
 		}
-		got[at-1] = c
+		got[at-1] = k
 	}
 	for i, b := range books {
 		for _, id := range ids[i] {
 			b.view.counters[id] = nil
-			if c := got[0]; c.place != 0 {
-				b.view.counters[id] = &c.Counter
-				b.view.places[id] = c.place
+			if k := got[0]; k != nil {
+				b.view.counters[id] = k.of(id)
+				b.view.kept = append(b.view.kept, *k)
 			}
 			got = got[1:]
 		}
@@ -207,41 +208,65 @@ func (s *Store) readCounters(rd reader, books []*book, ids [][]quota.CounterID) 
 	return nil
 }
 
-// counterAt is a counter and the place that its row has.
-type counterAt struct {
-	quota.Counter
-	place uint64 // the row's; 0 where there is none
+// of names the row, which was found as the counter id, and gives that counter.
+func (k *kept) of(id quota.CounterID) *quota.Counter {
+	k.id.Subject, k.bucket.Subject = id.Subject, id.Subject
+	if id.Number == 0 && k.id.Number > 0 {
+		return &k.beside
+	}
+	return &k.c
 }
 
-// parseCounterLine reads what the statement says of a counter: its number among
-// those asked for, its place and its columns.
-func parseCounterLine(line string) (at int, c counterAt, err error) {
-	num := func() (n int64) {
+// parseKept reads what the statement says of a stored row: its number among those
+// asked for, its place, the counter, and what is beside it.
+func parseKept(line string) (at int, k *kept, err error) {
+	word := func() string {
 		text, rest, ok := strings.Cut(line, " ")
 		if !ok {
 			err = errors.Join(err, errShort)
 		}
 		line = rest
-		n, e := strconv.ParseInt(text, 10, 64)
+		return text
+	}
+	num := func() (n int64) {
+		n, e := strconv.ParseInt(word(), 10, 64)
 		if e != nil {
 			err = errors.Join(err, e)
 		}
 		return n
 	}
+	rare := func(c *quota.Counter) {
+		if e := parseRare(strings.TrimPrefix(word(), "-"), c); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	k = &kept{}
 	at = int(num())
-	where, rest, _ := strings.Cut(line, " ")
-	line = rest
+	where := word()
 	if place, rest, ok := parsePlace(where); ok && rest == "" {
-		c.place = place
+		k.place = place
 	} else {
 		err = errors.Join(err, fmt.Errorf("%q is no place", where))
 	}
+	number := num()
+	if number < 0 || number > math.MaxUint32 {
+		err = errors.Join(err, fmt.Errorf("it has number %d", number))
+	}
+	k.id.Number, k.id.Start = uint32(number), num()
+	c := &k.c
 	c.Used, c.Held, c.Overage = quota.Credits(num()), quota.Credits(num()), quota.Credits(num())
 	c.Requests, c.Max, c.End = num(), quota.Credits(num()), num()
-	if err == nil {
-		err = parseRare(line, &c.Counter)
+	rare(c)
+	if k.carries = strings.HasPrefix(line, "+ "); k.carries {
+		word()
+		k.bucket.Start = num()
+		k.beside.Used, k.beside.Held, k.beside.Requests = quota.Credits(num()), quota.Credits(num()), num()
+		rare(&k.beside)
+	} else if word() != "-" {
+		err = errors.Join(err, errShort)
 	}
-	return at, c, err
+	k.id.Series = line
+	return at, k, err
 }
 
 var errShort = errors.New("it ends early")

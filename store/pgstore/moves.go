@@ -46,15 +46,26 @@ func (p *posting) tell(at int64, c *changes) {
 }
 
 // appendMove appends the stored form of what a batch changed: a version, the
-// number of its first counter in the statement, its counters, and the ids whose
-// receipts changed.
+// number of its first counter in the statement, its counters with what is known of
+// the buckets beside them, and the ids whose receipts changed.
 func appendMove(dst []byte, c *changes) []byte {
 	dst = append(dst, moveVersion)
 	dst = binary.AppendUvarint(dst, uint64(c.first))
-	dst = binary.AppendUvarint(dst, uint64(len(c.Rows)))
-	for _, r := range c.Rows {
+	dst = binary.AppendUvarint(dst, uint64(len(c.homes)))
+	for _, h := range c.homes {
+		r := named(h)
 		k := r.Counter()
 		dst = quota.AppendCounter(quota.AppendCounterID(dst, r.ID()), &k)
+		x := beside(h)
+		switch {
+		case x != nil:
+			k = x.Counter()
+			dst = quota.AppendCounter(binary.AppendVarint(append(dst, besideTold), h.Start), &k)
+		case h.Limit != nil && h.Carries:
+			dst = binary.AppendVarint(append(dst, besideAsItWas), h.Start)
+		default:
+			dst = append(dst, besideNone)
+		}
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(c.Receipts)))
 	for _, r := range c.Receipts {
@@ -65,8 +76,15 @@ func appendMove(dst []byte, c *changes) []byte {
 }
 
 const (
-	moveVersion  = 1
+	moveVersion  = 2
 	leastCounter = 8 // bytes that a counter takes at least
+)
+
+// What there is beside a counter.
+const (
+	besideNone    = iota
+	besideAsItWas // a bucket, of which only the start is told
+	besideTold
 )
 
 // move is what another process changed.
@@ -77,9 +95,12 @@ type move struct {
 }
 
 type movedCounter struct {
-	id    quota.CounterID
-	c     quota.Counter
-	place uint64 // 0: not known
+	id     quota.CounterID
+	c      quota.Counter
+	place  uint64 // 0: not known
+	beside byte
+	start  int64 // of the bucket beside it
+	bucket quota.Counter
 }
 
 var errMove = errors.New("what another process changed cannot be read")
@@ -113,6 +134,9 @@ func parseMove(src []byte) (m move, err error) {
 		if k.c, src, err = quota.ParseCounter(src); err != nil {
 			return m, err
 		}
+		if src, err = k.parseBeside(src); err != nil {
+			return m, err
+		}
 	}
 	n = number()
 	if err != nil || n > len(src) {
@@ -130,6 +154,25 @@ func parseMove(src []byte) (m move, err error) {
 		return m, errMove
 	}
 	return m, nil
+}
+
+func (k *movedCounter) parseBeside(src []byte) (rest []byte, err error) {
+	if len(src) == 0 || src[0] > besideTold || src[0] != besideNone && k.id.Number == 0 {
+		return nil, errMove
+	}
+	k.beside, src = src[0], src[1:]
+	if k.beside == besideNone {
+		return src, nil
+	}
+	start, size := binary.Varint(src)
+	if size <= 0 {
+		return nil, errMove
+	}
+	k.start, src = start, src[size:]
+	if k.beside == besideTold {
+		k.bucket, src, err = quota.ParseCounter(src)
+	}
+	return src, err
 }
 
 // place notes where the server put the rows of a batch, of which the first has
@@ -165,10 +208,10 @@ func place(first, n int, places, made string, set func(i int, place uint64)) {
 }
 
 func (c *changes) place(places, made string) {
-	for _, r := range c.Rows {
-		r.Place = 0
+	for _, h := range c.homes {
+		h.Place = 0
 	}
-	place(c.first, len(c.Rows), places, made, func(i int, x uint64) { c.Rows[i].Place = x })
+	place(c.first, len(c.homes), places, made, func(i int, x uint64) { c.homes[i].Place = x })
 }
 
 // A place is a row's ctid, "(block,number)", in one number that is never 0: rows
@@ -263,6 +306,17 @@ func (s *Store) moves(rd reader, args []any) (map[int][]told, error) {
 	return out, nil
 }
 
+// restore brings a counter, and what is beside it, to the state that was told.
+func (k *movedCounter) restore(b *book) *quota.Home {
+	var bucket *quota.Row
+	if k.beside == besideTold {
+		bucket = b.Restore(carriedBy(k.id, k.start), k.bucket, false)
+	}
+	h := b.lodge(b.Restore(k.id, k.c, false), bucket, k.beside != besideNone, k.start)
+	h.Place = k.place
+	return h
+}
+
 // follow applies what was told, if that is all that happened since the book's
 // version.
 func (b *book) follow(all []told) bool {
@@ -285,8 +339,7 @@ func (b *book) follow(all []told) bool {
 	held := false
 	for _, m := range moves {
 		for i := range m.counters {
-			k := &m.counters[i]
-			b.Restore(k.id, k.c, false).Place = k.place
+			m.counters[i].restore(b)
 		}
 		for _, id := range m.ids {
 			b.UnloadReceipt(id)

@@ -81,7 +81,7 @@ func TestOthersAreFollowed(t *testing.T) {
 		require.NotNil(t, row, "%v", id)
 		var at string
 		require.NoError(t, r.of[0].db.QueryRow(`SELECT ctid::text FROM "`+r.of[0].cfg.Schema+`".counters WHERE subject = $1 AND number = 1`, string(id.Subject)).Scan(&at))
-		assert.Equal(t, at, placeText(row.Place), "where %s lies", id.Subject)
+		assert.Equal(t, at, placeText(row.Home.Place), "where %s lies", id.Subject)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestWhatIsNotToldIsReadAnew(t *testing.T) {
 			assert.Equal(t, quota.Credits(53), got[1].Used)
 			var rows int
 			require.NoError(t, r.of[0].db.QueryRow(`SELECT count(*) FROM "`+r.of[0].cfg.Schema+`".counters`).Scan(&rows))
-			assert.Equal(t, 8, rows, "a limit's and a bucket of three keys and the organization")
+			assert.Equal(t, 4, rows, "a limit's, with the bucket beside it, of three keys and the organization")
 		})
 	}
 }
@@ -204,19 +204,23 @@ func TestPlace(t *testing.T) {
 }
 
 func FuzzMove(f *testing.F) {
-	b := quota.NewBook("acme", nil)
+	b := &book{Book: quota.NewBook("acme", nil)}
 	row := b.Restore(used(1), quota.Counter{Used: 5, Max: 1000, End: noon + 1e12, Capped: true, Ceiling: -3, Marks: []quota.Mark{{Start: noon, Threshold: 80}}}, false)
-	f.Add(appendMove(nil, &changes{first: 7, Changes: quota.Changes{Rows: []*quota.Row{row}, Receipts: []*quota.Receipt{{ID: "one"}, {ID: ""}}}}))
+	bucket := b.Restore(carriedBy(used(1), noon), quota.Counter{Used: 5, Held: 3, Requests: 2, Stranded: 1}, false)
+	receipts := quota.Changes{Receipts: []*quota.Receipt{{ID: "one"}, {ID: ""}}}
+	f.Add(appendMove(nil, &changes{first: 7, homes: []*quota.Home{b.lodge(row, nil, false, 0)}, Changes: receipts}))
+	f.Add(appendMove(nil, &changes{first: 1, homes: []*quota.Home{b.lodge(row, nil, true, noon)}}))
+	f.Add(appendMove(nil, &changes{first: 1, homes: []*quota.Home{b.lodge(row, bucket, true, noon)}}))
 	f.Add([]byte{moveVersion, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, src []byte) {
 		m, err := parseMove(src)
 		if err != nil {
 			return
 		}
-		b := quota.NewBook("acme", nil)
+		b := &book{Book: quota.NewBook("acme", nil)}
 		c := &changes{first: m.first}
-		for _, k := range m.counters {
-			c.Rows = append(c.Rows, b.Restore(k.id, k.c, false))
+		for i := range m.counters {
+			c.homes = append(c.homes, m.counters[i].restore(b))
 		}
 		for _, id := range m.ids {
 			c.Receipts = append(c.Receipts, &quota.Receipt{ID: id})

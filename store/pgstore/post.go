@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -17,6 +18,8 @@ type posting struct {
 	version, writing, holds                                   ints
 	at, number, start, used, held, overage, requests, maximum ints
 	ends                                                      ints
+	bucket, bucketUsed, bucketHeld, bucketRequests, moving    ints
+	bucketRare                                                texts
 	subject, series, rareText                                 texts
 	rat, keep, expires                                        ints
 	id                                                        texts
@@ -30,7 +33,8 @@ type posting struct {
 type changes struct {
 	quota.Changes
 	writes bool
-	first  int // the number of the first of its Rows in the statement, from 1
+	homes  []*quota.Home // that are written
+	first  int           // the number of the first of its homes in the statement, from 1
 }
 
 // gather collects what was changed in the books. Where other processes write too,
@@ -44,30 +48,15 @@ func gather(books []*book) *posting {
 		c.Changes = b.Changes()
 		c.writes = !c.Empty()
 		at := int64(i + 1)
+		b.house()
+		moving := b.settle(c.Rows)
+		c.homes = b.homes(c.Rows)
 		c.first = n
-		n += len(c.Rows)
-		for _, r := range c.Rows {
-			id, k := r.ID(), r.Counter()
-			p.at.add(at)
-			p.subject.add(string(id.Subject))
-			p.number.add(int64(id.Number))
-			p.series.add(id.Series)
-			p.start.add(id.Start)
-			p.used.add(int64(k.Used))
-			p.held.add(int64(k.Held))
-			p.overage.add(int64(k.Overage))
-			p.requests.add(k.Requests)
-			p.maximum.add(int64(k.Max))
-			p.ends.add(k.End)
-			room = appendRare(room[:0], &k)
-			p.rareText.add(string(room))
-			if r.Place == 0 {
-				r.Place = b.view.places[id]
-			}
-			if r.Place != 0 {
-				p.place.add(placeText(r.Place))
-			} else {
-				p.place.none()
+		n += len(c.homes)
+		for k, h := range c.homes {
+			room = p.counter(at, h, room)
+			if slices.Contains(moving, h) {
+				p.moving.add(int64(c.first + k))
 			}
 		}
 		for _, r := range c.Receipts {
@@ -89,6 +78,48 @@ func gather(books []*book) *posting {
 		}
 	}
 	return p
+}
+
+// counter adds a stored row of the organization at, and gives back the room that
+// it took for texts.
+func (p *posting) counter(at int64, h *quota.Home, room []byte) []byte {
+	r := named(h)
+	id, k := r.ID(), r.Counter()
+	p.at.add(at)
+	p.subject.add(string(id.Subject))
+	p.number.add(int64(id.Number))
+	p.series.add(id.Series)
+	p.start.add(id.Start)
+	p.used.add(int64(k.Used))
+	p.held.add(int64(k.Held))
+	p.overage.add(int64(k.Overage))
+	p.requests.add(k.Requests)
+	p.maximum.add(int64(k.Max))
+	p.ends.add(k.End)
+	room = appendRare(room[:0], &k)
+	p.rareText.add(string(room))
+	if h.Place != 0 {
+		p.place.add(placeText(h.Place))
+	} else {
+		p.place.none()
+	}
+	x := beside(h)
+	if x == nil { // what is beside it stays
+		p.bucket.none()
+		p.bucketUsed.none()
+		p.bucketHeld.none()
+		p.bucketRequests.none()
+		p.bucketRare.none()
+		return room
+	}
+	k = x.Counter()
+	p.bucket.add(h.Start)
+	p.bucketUsed.add(int64(k.Used))
+	p.bucketHeld.add(int64(k.Held))
+	p.bucketRequests.add(k.Requests)
+	room = appendRare(room[:0], &k)
+	p.bucketRare.add(string(room))
+	return room
 }
 
 // rare reports whether there is more than counters and receipts.
@@ -130,7 +161,8 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
 			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(), p.place.String(),
 			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
-			p.mat.String(), p.part.String(), p.parts.String(), p.move.String())
+			p.mat.String(), p.part.String(), p.parts.String(), p.move.String(),
+			p.bucket.String(), p.bucketUsed.String(), p.bucketHeld.String(), p.bucketRequests.String(), p.bucketRare.String(), p.moving.String())
 	}
 	type done struct {
 		i            int

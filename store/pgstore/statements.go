@@ -21,6 +21,7 @@ type statements struct {
 	askKeys, askManagers                      string
 	ends, entryAt, dropAudit, putCut          string
 	usage, foldable, dropBuckets              string
+	carried, setDown                          string
 	usageFolded, usageTogether, subjects      string
 	purgeReceipts, purgeRequests, purgeAlerts string
 	windows, dropWindows, bump, purgeBatches  string
@@ -53,6 +54,15 @@ func above(of string) string { return strings.ReplaceAll(aboveColumns, "R.", of+
 
 func columns(of string) string { return of + strings.ReplaceAll(recordColumns, "R.", of+".") }
 
+// besides keeps what is beside a counter, unless there is something new.
+func besides(new string) string {
+	columns := []string{"bucket", "bucket_used", "bucket_held", "bucket_requests", "bucket_rare"}
+	for i, c := range columns {
+		columns[i] = c + " = coalesce(" + new + "." + c + ", c." + c + ")"
+	}
+	return strings.Join(columns, ", ")
+}
+
 var listParameter = regexp.MustCompile(`\$\d+(::\w+\[\])`)
 
 // texts4 writes the statements for a schema, whose name needs no quoting but
@@ -80,9 +90,10 @@ WHERE `)
 	ask := func(by string) string {
 		return `SELECT l.* FROM string_to_table($1, chr(10)) AS q(id) CROSS JOIN LATERAL (` + lookup + by + ` OFFSET 0) AS l`
 	}
-	// series finds which series a subject q has, by one look into the index each.
+	// series finds which series a subject q has, by one look into the index each;
+	// usage, the first, is not looked for: it may be beside a limit.
 	const series = `WITH RECURSIVE s(series) AS (
-		(SELECT c.series FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 ORDER BY c.series LIMIT 1)
+		SELECT '' COLLATE "C"
 		UNION ALL
 		SELECT (SELECT c.series FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series > s.series ORDER BY c.series LIMIT 1)
 		FROM s WHERE s.series IS NOT NULL
@@ -95,10 +106,13 @@ WHERE `)
 		return in(`SELECT q.subject, s.series, x.* FROM unnest($2::text[]) AS q(subject) CROSS JOIN LATERAL (
 	` + series + `
 ) AS s CROSS JOIN LATERAL (
-	SELECT ` + columns + ` FROM $s.counters c WHERE c.org = $1 AND c.subject = q.subject AND c.number = 0 AND c.series = s.series AND c.start >= $3 AND c.start < $4
+	SELECT ` + columns + ` FROM $s.buckets c WHERE c.org = $1 AND c.subject = q.subject AND c.series = s.series AND c.start >= $3 AND c.start < $4
 	` + group + ` OFFSET 0
 ) AS x`)
 	}
+	// alone gives the buckets beside the rows g rows of their own.
+	const alone = `INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
+	SELECT g.org, g.subject, 0, '', g.bucket, g.bucket_used, g.bucket_held, 0, g.bucket_requests, 0, 0, g.bucket_rare FROM g WHERE g.bucket IS NOT NULL`
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
 		// A writer that holds a row and is not heard of any more lets go of it. What
@@ -121,7 +135,9 @@ ORDER BY q.i, m.version, m.part`),
 		// Counters are written where they lie as far as that is known, which takes
 		// a third of the time, and else by their names: nothing hangs on what is
 		// said of places. Where they lie then is told to the writer and, beside
-		// its moves, to the other processes. One in eight is looked up by its name all
+		// its moves, to the other processes. What is beside a counter stays unless
+		// there is something new; what gives way to that gets its own row (f).
+		// One in eight is looked up by its name all
 		// the same (k): the server clears a page of dead rows when an index leads to
 		// it, and not where a row is asked for by its place.
 		post: steady(`WITH g AS MATERIALIZED (
@@ -132,10 +148,17 @@ ORDER BY q.i, m.version, m.part`),
 ), u AS (
 	UPDATE $s.orgs o SET version = l.version, holds = l.holds FROM l WHERE o.org = l.org
 ), q AS MATERIALIZED (
-	SELECT l.org, l.version, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[])
-		WITH ORDINALITY AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place, n) JOIN l ON l.i = q.i
+	SELECT l.org, l.version, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::text[])
+		WITH ORDINALITY AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place, bucket, bucket_used, bucket_held, bucket_requests, bucket_rare, n) JOIN l ON l.i = q.i
+), w AS MATERIALIZED (
+	SELECT q.* FROM unnest($33::bigint[]) AS x(n) JOIN q ON q.n = x.n
+), f AS (
+	INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
+	SELECT w.org, w.subject, 0, '', c.bucket, c.bucket_used, c.bucket_held, 0, c.bucket_requests, 0, 0, c.bucket_rare FROM w CROSS JOIN LATERAL (
+		SELECT * FROM $s.counters c WHERE c.org = w.org AND c.subject = w.subject AND c.number = w.number AND c.series = w.series AND c.start = w.start OFFSET 0
+	) c WHERE c.bucket <> w.bucket
 ), t AS (
-	UPDATE $s.counters c SET used = q.used, held = q.held, overage = q.overage, requests = q.requests, max = q.max, ends = q.ends, rare = q.rare
+	UPDATE $s.counters c SET used = q.used, held = q.held, overage = q.overage, requests = q.requests, max = q.max, ends = q.ends, rare = q.rare, ` + besides("q") + `
 	FROM q WHERE c.ctid = q.place::tid AND c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start
 	RETURNING q.i, q.n, c.ctid
 ), k AS MATERIALIZED (
@@ -143,11 +166,11 @@ ORDER BY q.i, m.version, m.part`),
 		SELECT c.used FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start OFFSET 0
 	) c WHERE q.place IS NOT NULL AND (q.n + q.version) % 8 = 0
 ), c AS (
-	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
-	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare FROM q
+	INSERT INTO $s.counters AS c (org, subject, number, series, start, used, held, overage, requests, max, ends, rare, bucket, bucket_used, bucket_held, bucket_requests, bucket_rare)
+	SELECT q.org, q.subject, q.number, q.series, q.start, q.used, q.held, q.overage, q.requests, q.max, q.ends, q.rare, q.bucket, q.bucket_used, q.bucket_held, q.bucket_requests, q.bucket_rare FROM q
 	WHERE q.place IS NULL OR q.n NOT IN (SELECT t.n FROM t) ORDER BY q.n
 	ON CONFLICT (org, subject, number, series, start) DO UPDATE SET used = excluded.used, held = excluded.held, overage = excluded.overage,
-		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare
+		requests = excluded.requests, max = excluded.max, ends = excluded.ends, rare = excluded.rare, ` + besides("excluded") + `
 	RETURNING c.org, c.ctid
 ), p AS MATERIALIZED (
 	SELECT t.i, string_agg(concat(t.n, t.ctid), '') AS places FROM t GROUP BY t.i
@@ -179,13 +202,21 @@ JOIN $s.receipts r ON r.org = q.org AND r.expires IS NOT NULL AND r.expires <= q
 FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, at, i)`),
 		open: in(`SELECT r.id, r.body FROM $s.receipts r WHERE r.org = $1 AND r.expires IS NOT NULL`),
 		// One row in all: what a row costs on its way is more than to read it.
-		counters: steady(`SELECT coalesce(string_agg(concat_ws(' ', q.n, c.ctid, c.used, c.held, c.overage, c.requests, c.max, c.ends, c.rare), chr(10)), '')
+		// A bucket that has no row of its own may be beside a limit.
+		counters: steady(`SELECT coalesce(string_agg(concat_ws(' ', q.n, c.ctid, c.number, c.start, c.used, c.held, c.overage, c.requests, c.max, c.ends, '-' || c.rare,
+	CASE WHEN c.bucket IS NULL THEN '-' ELSE concat_ws(' ', '+', c.bucket, c.bucket_used, c.bucket_held, c.bucket_requests, '-' || c.bucket_rare) END, c.series), chr(10)), '')
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY AS q(org, subject, number, series, start, n)
-CROSS JOIN LATERAL (SELECT c.ctid, c.* FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start OFFSET 0) c`),
+CROSS JOIN LATERAL (
+	SELECT c.ctid, c.* FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start
+	UNION ALL
+	SELECT c.ctid, c.* FROM $s.counters c WHERE q.number = 0 AND q.series = '' AND c.org = q.org AND c.subject = q.subject AND c.number > 0 AND c.bucket = q.start
+	OFFSET 0
+) c`),
 		openings: steady(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.openings p WHERE p.org = q.org AND p.subject = q.subject OFFSET 0) p`),
-		buckets: steady(`SELECT q.i, ` + counterColumns + ` FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
-CROSS JOIN LATERAL (SELECT * FROM $s.counters c WHERE c.org = q.org AND c.subject = q.subject AND c.number = 0 AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_ OFFSET 0) c
+		buckets: steady(`SELECT q.i, c.subject, 0, c.series, c.start, c.used, c.held, 0, c.requests, 0, 0, c.rare
+FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
+CROSS JOIN LATERAL (SELECT * FROM $s.buckets c WHERE c.org = q.org AND c.subject = q.subject AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_ OFFSET 0) c
 ORDER BY c.start`),
 		alertNumber: in(`UPDATE $s.numbers SET n = n + $1::bigint WHERE name = 'alerts' RETURNING n`),
 		putAlerts: in(`INSERT INTO $s.outbox (seq, org, subject, limit_name, start, ends, threshold, max, used, overage, at, kind, id, data)
@@ -240,8 +271,8 @@ ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.a
 		usageTogether: in(`WITH k AS MATERIALIZED (SELECT DISTINCT s.series FROM unnest($2::text[] || $6::text[]) AS q(subject) CROSS JOIN LATERAL (
 	` + series + `
 ) AS s)
-SELECT c.subject, c.series, ` + folded + ` FROM $s.counters c
-WHERE c.number = 0 AND c.series = ANY(ARRAY(SELECT series FROM k)) AND c.start >= $3 AND c.start < $4
+SELECT c.subject, c.series, ` + folded + ` FROM $s.buckets c
+WHERE c.series = ANY(ARRAY(SELECT series FROM k)) AND c.start >= $3 AND c.start < $4
 	AND (c.org = $1 AND c.subject = ANY($2::text[]) OR c.org = $7 AND c.subject = ANY($6::text[]))
 GROUP BY c.subject, c.series, ` + inBucket),
 		// One look into the index a subject, however many counters it has.
@@ -309,8 +340,18 @@ LATERAL (SELECT * FROM $s.outbox o WHERE o.org = $1 AND o.subject = q.subject AN
 WHERE t.ends <= $2 OR t.ends - $2 > 2 * (excluded.ends - $2)`),
 		windows: in(`SELECT c.org, c.subject, c.number, c.series, c.start FROM $s.counters c
 WHERE c.number > 0 AND c.ends <> 0 AND c.ends <= $1 AND c.held = 0 LIMIT $2`),
-		dropWindows: in(`DELETE FROM $s.counters c USING unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS q(org, subject, number, series, start)
-WHERE c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start AND c.held = 0`),
+		dropWindows: in(`WITH g AS MATERIALIZED (
+	SELECT c.* FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS q(org, subject, number, series, start)
+	JOIN $s.counters c ON c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start WHERE c.held = 0
+), f AS (` + alone + `)
+DELETE FROM $s.counters c USING g WHERE c.org = g.org AND c.subject = g.subject AND c.number = g.number AND c.series = g.series AND c.start = g.start`),
+		carried: in(`SELECT c.subject, c.number, c.series, c.start FROM $s.counters c WHERE c.org = $1 AND c.number > 0 AND c.bucket >= $2 AND c.bucket < $3 LIMIT $4`),
+		setDown: in(`WITH g AS MATERIALIZED (
+	SELECT c.* FROM unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[]) AS q(subject, number, series, start)
+	JOIN $s.counters c ON c.org = $1 AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start WHERE c.bucket >= $6 AND c.bucket < $7
+), f AS (` + alone + `)
+UPDATE $s.counters c SET bucket = NULL, bucket_used = NULL, bucket_held = NULL, bucket_requests = NULL, bucket_rare = NULL
+FROM g WHERE c.org = g.org AND c.subject = g.subject AND c.number = g.number AND c.series = g.series AND c.start = g.start`),
 		bump:         in(`UPDATE $s.orgs SET version = version + 1 WHERE org = ANY($1::text[])`),
 		purgeBatches: in(`DELETE FROM $s.batches WHERE token IN (SELECT token FROM $s.batches WHERE at < now() - interval '1 hour' LIMIT 10000)`),
 		changed:      in(`SELECT n, (SELECT coalesce(json_agg(o.org), '[]')::text FROM $s.orgs o WHERE o.changed > $1 AND $1 > 0) FROM $s.numbers WHERE name = 'changes'`),

@@ -202,6 +202,10 @@ type fold struct {
 }
 
 func (s *Store) foldOnce(ctx context.Context, org string, days []int64, most int) (folded int, err error) {
+	carried, err := s.carried(ctx, org, days, most)
+	if err != nil {
+		return 0, err
+	}
 	t, err := s.tx(ctx, readCommitted)
 	if err != nil {
 		return 0, err
@@ -219,6 +223,11 @@ func (s *Store) foldOnce(ctx context.Context, org string, days []int64, most int
 		}
 		return 0, err
 	}
+	if len(carried) > 0 {
+		if _, err := t.exec(ctx, s.sql.setDown, carried...); err != nil {
+			return 0, err
+		}
+	}
 	folds, err := s.foldable(rd, org, days, most)
 	if err != nil || len(folds) == 0 {
 		return 0, err
@@ -232,6 +241,28 @@ func (s *Store) foldOnce(ctx context.Context, org string, days []int64, most int
 		return 0, err
 	}
 	return n, nil
+}
+
+// carried finds buckets of the days that are beside a limit, since nothing was
+// charged after them: as arguments of the statement that gives them rows of their
+// own; none where there are none. They are looked for without a lock.
+func (s *Store) carried(ctx context.Context, org string, days []int64, most int) ([]any, error) {
+	var sub, series texts
+	var number, start ints
+	from, to := days[0], days[len(days)-1]
+	err := s.each(ctx, s.db.DB, nil, s.sql.carried, []any{org, from, to, most}, func(rows *sql.Rows) error {
+		var id quota.CounterID
+		err := rows.Scan(&id.Subject, &id.Number, &id.Series, &id.Start)
+		sub.add(string(id.Subject))
+		number.add(int64(id.Number))
+		series.add(id.Series)
+		start.add(id.Start)
+		return err
+	})
+	if err != nil || len(sub.b) == 0 {
+		return nil, err
+	}
+	return []any{org, sub.String(), number.String(), series.String(), start.String(), from, to}, nil
 }
 
 // foldable finds about as many buckets as may be folded, whole days of them.

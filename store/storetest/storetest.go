@@ -60,6 +60,14 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}
 }
 
+// RunModel runs the part of Run that takes random histories, and compares what comes
+// out with a plain model: for what is tried besides the whole suite, such as several
+// processes in turn on one database. open is as Run's.
+func RunModel(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Helper()
+	group{"Model", models()}.run(t, func(t *testing.T) (store.Store, func() store.Store) { return open(t), nil })
+}
+
 // RunPersistent runs what only a Store that outlives its process can do: that
 // everything is there after it was closed and opened again. It is to be run
 // beside Run. open opens the Store that lives in dir, an empty directory the
