@@ -120,7 +120,11 @@ func handRow(pg *cluster, work string, shape fixture.Shape, callers, processes i
 			if err != nil {
 				return nil, err
 			}
-			return inProcesses(ctx, processes, job{Kind: jobRow, DSN: b.dsn, Callers: callers / processes, Row: purseNumber(0, 0)}, b.pids(), b.stop)
+			run, err := inProcesses(ctx, processes, job{Kind: jobRow, DSN: b.dsn, Callers: callers / processes, Row: purseNumber(0, 0)}, b.pids(), b.stop)
+			if err == nil {
+				steady(run, env)
+			}
+			return run, err
 		}}
 }
 

@@ -71,9 +71,10 @@ func leaseWrites(pg *cluster, work string, shape fixture.Shape, callers, process
 	})
 }
 
-// steadyTime is how long a load that leases goes on before it is measured: blocks
-// are taken for callers that charge often, and given back while the other cases
-// have their turn.
+// steadyTime is how long a load of several processes goes on before it is measured.
+// Blocks are taken for callers that charge often, and given back while the other
+// cases have their turn; and what one process has in memory of an organization is
+// old where the others, which are started after it, have charged all of its keys.
 const steadyTime = 3 * time.Second
 
 func steady(run *harness.Running, env harness.Env) {
@@ -115,9 +116,7 @@ func processesThat(pg *cluster, work, who string, shape fixture.Shape, callers, 
 			if change != nil {
 				change(d, run)
 			}
-			if j.Leases {
-				steady(run, env)
-			}
+			steady(run, env)
 			return run, nil
 		}}
 }

@@ -122,6 +122,10 @@ func (p *posting) counter(at int64, h *quota.Home, room []byte) []byte {
 	return room
 }
 
+// plain reports whether there is nothing but counters, of which nobody is told and
+// none has to give way.
+func (p *posting) plain() bool { return len(p.moving.b)+len(p.rat.b)+len(p.mat.b) == 0 }
+
 // rare reports whether there is more than counters and receipts.
 func (p *posting) rare() bool { return p.alerts > 0 || p.openings > 0 }
 
@@ -156,13 +160,16 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 	}
 	text, args := s.sql.check, []any{p.org.String(), p.version.String()}
 	if p.writes() {
-		text = s.sql.post
+		text = s.sql.plain
 		args = append(args, p.writing.String(), p.holds.String(), token,
 			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
 			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(), p.place.String(),
-			p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
-			p.mat.String(), p.part.String(), p.parts.String(), p.move.String(),
-			p.bucket.String(), p.bucketUsed.String(), p.bucketHeld.String(), p.bucketRequests.String(), p.bucketRare.String(), p.moving.String())
+			p.bucket.String(), p.bucketUsed.String(), p.bucketHeld.String(), p.bucketRequests.String(), p.bucketRare.String())
+		if !p.plain() {
+			text = s.sql.post
+			args = append(args, p.moving.String(), p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
+				p.mat.String(), p.part.String(), p.parts.String(), p.move.String())
+		}
 	}
 	type done struct {
 		i            int
@@ -182,7 +189,7 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 		return err
 	}
 	var err error
-	if rd.q == querier(s.db.DB) && text == s.sql.post {
+	if rd.q == querier(s.db.DB) && text != s.sql.check {
 		err = s.whole(ctx, text, args, scan)
 	} else {
 		err = rd.each(s, text, args, scan)

@@ -8,7 +8,8 @@ import (
 
 // statements are the texts of all that is asked, for one schema.
 type statements struct {
-	ensure, lock, state, moves, post, check   string
+	ensure, lock, state, moves                string
+	post, plain, check                        string
 	shift                                     string
 	receipts, due, soon, open                 string
 	counters, openings, buckets               string
@@ -113,34 +114,43 @@ WHERE `)
 	// alone gives the buckets beside the rows g rows of their own.
 	const alone = `INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 	SELECT g.org, g.subject, 0, '', g.bucket, g.bucket_used, g.bucket_held, 0, g.bucket_requests, 0, 0, g.bucket_rare FROM g WHERE g.bucket IS NOT NULL`
-	return statements{
-		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
-		// A writer that holds a row and is not heard of any more lets go of it. What
-		// is asked under the lock is planned by its form, not anew for each batch's
-		// length: then the counters are found by the index and by their places.
-		lock: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
-FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
-		// A process that stands still in its shift loses it.
-		shift: in(`WITH c AS MATERIALIZED (SELECT set_config('lock_timeout', $2::bigint || 'ms', true), set_config('idle_in_transaction_session_timeout', $3::bigint || 'ms', true))
-SELECT pg_advisory_xact_lock(q.lock) FROM c CROSS JOIN unnest($1::bigint[]) AS q(lock)`),
-		state: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
-		// What the writers since wrote of their changes, one row for a part.
-		moves: steady(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
-CROSS JOIN LATERAL (SELECT * FROM $s.moves m WHERE m.org = q.org AND m.slot = q.version % ` + strconv.Itoa(moveSlots) + ` AND m.version = q.version OFFSET 0) m
-ORDER BY q.i, m.version, m.part`),
-		// Every organization's rows are written where its version is the one
-		// that they were decided on, and those of others are not. Locked in one
-		// order, before anything is made. Organizations of which nothing
-		// changes (writes = 0) are only looked at.
-		// Counters are written where they lie as far as that is known, which takes
-		// a third of the time, and else by their names: nothing hangs on what is
-		// said of places. Where they lie then is told to the writer and, beside
-		// its moves, to the other processes. What is beside a counter stays unless
-		// there is something new; what gives way to that gets its own row (f).
-		// One in eight is looked up by its name all
-		// the same (k): the server clears a page of dead rows when an index leads to
-		// it, and not where a row is asked for by its place.
-		post: steady(`WITH g AS MATERIALIZED (
+	// A batch is written by one statement, or by a plain one where nothing moves
+	// beside a limit, no id is kept and nobody is told: what a statement could do and
+	// does not takes time too.
+	const moving = `), w AS MATERIALIZED (
+	SELECT q.* FROM unnest($24::bigint[]) AS x(n) JOIN q ON q.n = x.n
+), f AS (
+	INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
+	SELECT w.org, w.subject, 0, '', c.bucket, c.bucket_used, c.bucket_held, 0, c.bucket_requests, 0, 0, c.bucket_rare FROM w CROSS JOIN LATERAL (
+		SELECT * FROM $s.counters c WHERE c.org = w.org AND c.subject = w.subject AND c.number = w.number AND c.series = w.series AND c.start = w.start OFFSET 0
+	) c WHERE c.bucket <> w.bucket
+`
+	told := `), r AS (
+	INSERT INTO $s.receipts (org, id, keep, expires, body)
+	SELECT l.org, q.id, q.keep, q.expires, q.body
+	FROM unnest($25::bigint[], $26::text[], $27::bigint[], $28::bigint[], $29::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
+	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
+), m AS (
+	INSERT INTO $s.moves (org, slot, part, version, parts, body, places, made)
+	SELECT l.org, l.version % ` + strconv.Itoa(moveSlots) + `, q.part, l.version, q.parts, q.body, p.places, d.made
+	FROM unnest($30::bigint[], $31::bigint[], $32::bigint[], $33::bytea[]) AS q(i, part, parts, body) JOIN l ON l.i = q.i
+	LEFT JOIN p ON p.i = l.i AND q.part = 0 LEFT JOIN d ON d.org = l.org AND q.part = 0
+	ON CONFLICT (org, slot, part) DO UPDATE SET version = excluded.version, parts = excluded.parts, body = excluded.body, places = excluded.places, made = excluded.made
+`
+	// Every organization's rows are written where its version is the one
+	// that they were decided on, and those of others are not. Locked in one
+	// order, before anything is made. Organizations of which nothing
+	// changes (writes = 0) are only looked at.
+	// Counters are written where they lie as far as that is known, which takes
+	// a third of the time, and else by their names: nothing hangs on what is
+	// said of places. Where they lie then is told to the writer and, beside
+	// its moves, to the other processes. What is beside a counter stays unless
+	// there is something new; what gives way to that gets its own row (f). One in
+	// eight is looked up by its name all the same (k): the server clears a page of
+	// dead rows when an index leads to it, and not where a row is asked for by its
+	// place.
+	post := func(moving, told string) string {
+		return `WITH g AS MATERIALIZED (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
 ), l AS MATERIALIZED (
 	SELECT g.i, o.org, g.holds, g.version + 1 AS version FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
@@ -148,16 +158,9 @@ ORDER BY q.i, m.version, m.part`),
 ), u AS (
 	UPDATE $s.orgs o SET version = l.version, holds = l.holds FROM l WHERE o.org = l.org
 ), q AS MATERIALIZED (
-	SELECT l.org, l.version, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $28::bigint[], $29::bigint[], $30::bigint[], $31::bigint[], $32::text[])
+	SELECT l.org, l.version, q.* FROM unnest($6::bigint[], $7::text[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::text[], $18::text[], $19::bigint[], $20::bigint[], $21::bigint[], $22::bigint[], $23::text[])
 		WITH ORDINALITY AS q(i, subject, number, series, start, used, held, overage, requests, max, ends, rare, place, bucket, bucket_used, bucket_held, bucket_requests, bucket_rare, n) JOIN l ON l.i = q.i
-), w AS MATERIALIZED (
-	SELECT q.* FROM unnest($33::bigint[]) AS x(n) JOIN q ON q.n = x.n
-), f AS (
-	INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
-	SELECT w.org, w.subject, 0, '', c.bucket, c.bucket_used, c.bucket_held, 0, c.bucket_requests, 0, 0, c.bucket_rare FROM w CROSS JOIN LATERAL (
-		SELECT * FROM $s.counters c WHERE c.org = w.org AND c.subject = w.subject AND c.number = w.number AND c.series = w.series AND c.start = w.start OFFSET 0
-	) c WHERE c.bucket <> w.bucket
-), t AS (
+` + moving + `), t AS (
 	UPDATE $s.counters c SET used = q.used, held = q.held, overage = q.overage, requests = q.requests, max = q.max, ends = q.ends, rare = q.rare, ` + besides("q") + `
 	FROM q WHERE c.ctid = q.place::tid AND c.org = q.org AND c.subject = q.subject AND c.number = q.number AND c.series = q.series AND c.start = q.start
 	RETURNING q.i, q.n, c.ctid
@@ -176,22 +179,29 @@ ORDER BY q.i, m.version, m.part`),
 	SELECT t.i, string_agg(concat(t.n, t.ctid), '') AS places FROM t GROUP BY t.i
 ), d AS MATERIALIZED (
 	SELECT c.org, string_agg(c.ctid::text, '' ORDER BY c.k) AS made FROM (SELECT c.*, row_number() OVER () AS k FROM c) AS c GROUP BY c.org
-), r AS (
-	INSERT INTO $s.receipts (org, id, keep, expires, body)
-	SELECT l.org, q.id, q.keep, q.expires, q.body
-	FROM unnest($19::bigint[], $20::text[], $21::bigint[], $22::bigint[], $23::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
-	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
-), m AS (
-	INSERT INTO $s.moves (org, slot, part, version, parts, body, places, made)
-	SELECT l.org, l.version % ` + strconv.Itoa(moveSlots) + `, q.part, l.version, q.parts, q.body, p.places, d.made
-	FROM unnest($24::bigint[], $25::bigint[], $26::bigint[], $27::bytea[]) AS q(i, part, parts, body) JOIN l ON l.i = q.i
-	LEFT JOIN p ON p.i = l.i AND q.part = 0 LEFT JOIN d ON d.org = l.org AND q.part = 0
-	ON CONFLICT (org, slot, part) DO UPDATE SET version = excluded.version, parts = excluded.parts, body = excluded.body, places = excluded.places, made = excluded.made
-), b AS (
+` + told + `), b AS (
 	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
 )
 SELECT l.i, ` + durable + `, p.places, d.made FROM l LEFT JOIN p ON p.i = l.i LEFT JOIN d ON d.org = l.org CROSS JOIN k
-UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`),
+UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`
+	}
+	return statements{
+		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
+		// A writer that holds a row and is not heard of any more lets go of it. What
+		// is asked under the lock is planned by its form, not anew for each batch's
+		// length: then the counters are found by the index and by their places.
+		lock: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, ` + durable + `, set_config('idle_in_transaction_session_timeout', '10s', true) || set_config('plan_cache_mode', 'force_generic_plan', true)
+FROM $s.orgs o WHERE o.org = ANY($1::text[]) ORDER BY o.org FOR UPDATE`),
+		// A process that stands still in its shift loses it.
+		shift: in(`WITH c AS MATERIALIZED (SELECT set_config('lock_timeout', $2::bigint || 'ms', true), set_config('idle_in_transaction_session_timeout', $3::bigint || 'ms', true))
+SELECT pg_advisory_xact_lock(q.lock) FROM c CROSS JOIN unnest($1::bigint[]) AS q(lock)`),
+		state: steady(`SELECT o.org, o.version, o.settings, o.holds, o.audit, '', '' FROM $s.orgs o WHERE o.org = ANY($1::text[])`),
+		// What the writers since wrote of their changes, one row for a part.
+		moves: steady(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
+CROSS JOIN LATERAL (SELECT * FROM $s.moves m WHERE m.org = q.org AND m.slot = q.version % ` + strconv.Itoa(moveSlots) + ` AND m.version = q.version OFFSET 0) m
+ORDER BY q.i, m.version, m.part`),
+		post:  steady(post(moving, told)),
+		plain: steady(post("", "")),
 		check: steady(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
 		receipts: steady(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
@@ -362,7 +372,7 @@ FROM g WHERE c.org = g.org AND c.subject = g.subject AND c.number = g.number AND
 // since there they would need another connection.
 func (t *statements) within() []string {
 	return []string{
-		t.lock, t.shift, t.state, t.moves, t.post, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
+		t.lock, t.shift, t.state, t.moves, t.post, t.plain, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
 		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
 		t.ends, t.entryAt, t.dropAudit, t.putCut,
