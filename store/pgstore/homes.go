@@ -1,8 +1,6 @@
 package pgstore
 
 import (
-	"slices"
-
 	"github.com/keypurse/keypurse/quota"
 )
 
@@ -81,7 +79,7 @@ func (b *book) lodge(row, bucket *quota.Row, carries bool, start int64) *quota.H
 // settle finds a home for the rows of the batch that are new. The limits that
 // give up a bucket, which has to be kept elsewhere and is not among the batch's
 // rows, are in moving.
-func (b *book) settle(rows []*quota.Row) (moving []*quota.Home) {
+func (b *book) settle(rows []*quota.Row) (moving map[*quota.Home]bool) {
 	var fresh []*quota.Row
 	for _, r := range rows {
 		if r.Home != nil {
@@ -93,6 +91,14 @@ func (b *book) settle(rows []*quota.Row) (moving []*quota.Home) {
 			fresh = append(fresh, r)
 		}
 	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	written := make(map[*quota.Row]bool, len(rows))
+	for _, r := range rows {
+		written[r] = true
+	}
+	moving = map[*quota.Home]bool{}
 	for _, r := range fresh {
 		start := r.ID().Start
 		var by *quota.Row
@@ -106,8 +112,8 @@ func (b *book) settle(rows []*quota.Row) (moving []*quota.Home) {
 			continue
 		}
 		h := by.Home
-		if h.Carries && !slices.Contains(moving, h) && (h.Bucket == nil || !slices.Contains(rows, h.Bucket)) {
-			moving = append(moving, h)
+		if h.Carries && (h.Bucket == nil || !written[h.Bucket]) {
+			moving[h] = true
 		}
 		b.lodge(by, r, true, start)
 	}

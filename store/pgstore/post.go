@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"database/sql"
-	"slices"
 
 	"github.com/keypurse/keypurse/quota"
 )
@@ -55,7 +54,7 @@ func gather(books []*book) *posting {
 		n += len(c.homes)
 		for k, h := range c.homes {
 			room = p.counter(at, h, room)
-			if slices.Contains(moving, h) {
+			if moving[h] {
 				p.moving.add(int64(c.first + k))
 			}
 		}
