@@ -267,9 +267,14 @@ JOIN LATERAL (SELECT r.id, row_number() OVER (ORDER BY r.id) AS nth FROM $s.reco
 	WHERE r.org = $1 AND r.parent = q.account AND r.kind = 4 AND r.deleted IS NULL ORDER BY r.id LIMIT $3::bigint + 1) AS r ON true
 LEFT JOIN $s.uses u ON u.key = r.id GROUP BY q.account`),
 		audit: in(`SELECT seq, at, data, mark FROM $s.audit WHERE org = $1 AND seq > $2 ORDER BY seq LIMIT $3`),
+		// Each kind has an index of its own, by id alone. Asked by organization too, a
+		// server without statistics may go through all keys of it for each.
 		touch: in(`INSERT INTO $s.uses AS u (key, at, addr)
 SELECT r.id, q.at, q.addr FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS q(org, key, at, addr)
-CROSS JOIN LATERAL (SELECT * FROM $s.records r WHERE r.org = q.org AND r.kind IN (4, 5) AND r.id = q.key OFFSET 0) r ORDER BY r.id
+CROSS JOIN LATERAL (
+	SELECT r.org, r.id FROM $s.records r WHERE r.kind = 4 AND r.id = q.key
+	UNION ALL SELECT r.org, r.id FROM $s.records r WHERE r.kind = 5 AND r.id = q.key OFFSET 0
+) r WHERE r.org = q.org ORDER BY r.id
 ON CONFLICT (key) DO UPDATE SET at = excluded.at, addr = excluded.addr WHERE u.at < excluded.at`),
 		usage:       bySeries(`c.start, c.used, c.requests`, ``),
 		usageFolded: bySeries(folded, `GROUP BY `+inBucket),
