@@ -271,22 +271,6 @@ func parseKept(line string) (at int, k *kept, err error) {
 
 var errShort = errors.New("it ends early")
 
-func scanCounter(rows *sql.Rows, at *int, id *quota.CounterID, c *quota.Counter) error {
-	var number int64
-	var rare string
-	if err := rows.Scan(at, &id.Subject, &number, &id.Series, &id.Start, &c.Used, &c.Held, &c.Overage, &c.Requests, &c.Max, &c.End, &rare); err != nil {
-		return err
-	}
-	if number < 0 || number > math.MaxUint32 {
-		return fmt.Errorf("%w: a counter of %s has number %d", quota.ErrCorrupt, id.Subject, number)
-	}
-	id.Number = uint32(number)
-	if err := parseRare(rare, c); err != nil {
-		return fmt.Errorf("%w: counter %v: %w", quota.ErrCorrupt, *id, err)
-	}
-	return nil
-}
-
 // rare is the text of what few counters have: "c" and the ceiling, "s" and
 // what is stranded, then for
 // each threshold that was passed "m", the start of its window, ":" and itself.
@@ -489,11 +473,13 @@ func (s *Store) readSpans(rd reader, wants []want, both bool) error {
 	var got []found
 	err := rd.each(s, s.sql.buckets, []any{org.String(), sub.String(), series.String(), from.String(), to.String(), at.String()}, func(rows *sql.Rows) error {
 		var f found
-		var id quota.CounterID
-		if err := scanCounter(rows, &f.at, &id, &f.c); err != nil {
+		var rare string
+		if err := rows.Scan(&f.at, &f.start, &f.c.Used, &f.c.Held, &f.c.Requests, &rare); err != nil {
 			return err
 		}
-		f.start = id.Start
+		if err := parseRare(rare, &f.c); err != nil {
+			return fmt.Errorf("%w: the bucket of %s at %d: %w", quota.ErrCorrupt, wants[f.at/2].sub, f.start, err)
+		}
 		got = append(got, f)
 		return nil
 	})

@@ -221,8 +221,7 @@ CROSS JOIN LATERAL (
 ) c`),
 		openings: steady(`SELECT q.i, p.subject, p.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, subject, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.openings p WHERE p.org = q.org AND p.subject = q.subject OFFSET 0) p`),
-		// In the order of scanCounter.
-		buckets: steady(`SELECT q.i, c.subject, 0, c.series, c.start, c.used, c.held, 0, c.requests, 0, 0, c.rare
+		buckets: steady(`SELECT q.i, c.start, c.used, c.held, c.requests, c.rare
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[]) AS q(org, subject, series, from_, to_, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.buckets c WHERE c.org = q.org AND c.subject = q.subject AND c.series = q.series AND c.start >= q.from_ AND c.start < q.to_ OFFSET 0) c
 ORDER BY c.start`),
