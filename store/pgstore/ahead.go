@@ -10,8 +10,9 @@ import (
 
 // ahead reads what a batch will need of the books, in as many questions as
 // there are kinds of things, however many Ops there are. What it leaves out the
-// Loader reads when it is asked for. at is the latest instant of each book's Ops.
-func (s *Store) ahead(rd reader, books []*book) error {
+// Loader reads when it is asked for. Where trust is set, buckets that should be new
+// are taken to be, and noted as such for post, which looks.
+func (s *Store) ahead(rd reader, books []*book, trust bool) error {
 	found, err := s.aheadReceipts(rd, books)
 	if err != nil {
 		return err
@@ -31,7 +32,13 @@ func (s *Store) ahead(rd reader, books []*book) error {
 				for j := range l.Limits {
 					need(counterOf(l.Subject, &l.Limits[j]))
 				}
-				need(quota.CounterID{Subject: l.Subject, Series: quota.SeriesUsage, Start: l.Bucket})
+				id := quota.CounterID{Subject: l.Subject, Series: quota.SeriesUsage, Start: l.Bucket}
+				if trust && !seen[id] && b.Row(id) == nil && b.begins(l) {
+					seen[id] = true
+					b.view.counters[id] = nil
+					b.view.fresh = append(b.view.fresh, id)
+				}
+				need(id)
 			}
 			for _, c := range op.Counts {
 				need(quota.CounterID{Subject: c.Subject, Series: c.Series, Start: c.Bucket})
@@ -57,6 +64,20 @@ func (s *Store) ahead(rd reader, books []*book) error {
 		return err
 	}
 	return s.aheadBuckets(rd, books)
+}
+
+// begins reports whether a Level's bucket, which is not in memory, should be new: all
+// its limits are in memory, and one that would carry it carries an earlier one.
+func (b *book) begins(l *quota.Level) (new bool) {
+	for j := range l.Limits {
+		r := b.Row(counterOf(l.Subject, &l.Limits[j]))
+		if r == nil {
+			return false
+		}
+		h := r.Home
+		new = new || h != nil && h.Carries && h.Start < l.Bucket && r.Carries(l.Bucket)
+	}
+	return new
 }
 
 func counterOf(sub quota.Subject, e *quota.Entry) quota.CounterID {

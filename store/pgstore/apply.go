@@ -326,7 +326,7 @@ func (s *Store) locked(ctx context.Context, books []*book, before []sending) (un
 			return 0, s.settle(ctx, rest, before)
 		}
 	}
-	if err := s.ahead(rd, books); err != nil {
+	if err := s.ahead(rd, books, false); err != nil {
 		return 0, err
 	}
 	if err := s.decide(rd, books); err != nil {
@@ -440,7 +440,7 @@ func (s *Store) fill(rd reader, books []*book) error {
 			}
 		}
 	}
-	return s.ahead(rd, books)
+	return s.ahead(rd, books, true)
 }
 
 // states reads the organizations' rows. A book that is not at its
@@ -597,7 +597,7 @@ func (s *Store) peek(rd reader, op *quota.Op) ([]quota.Figure, error) {
 	if err := s.states(rd, []*book{b}, s.sql.state); err != nil {
 		return nil, err
 	}
-	if err := s.ahead(rd, []*book{b}); err != nil {
+	if err := s.ahead(rd, []*book{b}, false); err != nil {
 		return nil, err
 	}
 	if b.Elsewhere > 0 && b.view.held() {

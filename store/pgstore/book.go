@@ -60,6 +60,7 @@ func (r reader) each(s *Store, text string, args []any, scan func(*sql.Rows) err
 type view struct {
 	counters map[quota.CounterID]*quota.Counter // nil: not stored
 	kept     []kept                             // the rows that they were read from
+	fresh    []quota.CounterID                  // buckets that are thought not to be stored: what writes the batch looks
 	openings map[quota.Subject][]quota.Opening
 	receipts map[string]*quota.Receipt // nil: not stored
 	buckets  map[quota.Subject]*span

@@ -211,3 +211,54 @@ func TestBucketsOutliveTheirLimits(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, quota.Credits(2), got[0].Used)
 }
+
+// A bucket that should be new is charged without a look first; where it is stored
+// after all, it is found before anything is written.
+func TestBucketsThoughtToBeNew(t *testing.T) {
+	t.Parallel()
+	only := func(o *quota.Op, limits ...string) *quota.Op {
+		o.Levels = o.Levels[:1]
+		o.Levels[0].Limits = nil
+		for _, l := range limits {
+			o.Levels[0].Limits = append(o.Levels[0].Limits, quota.Entry{Limit: l, Number: 1, Max: 1000, Start: noon, End: noon + 1e12})
+		}
+		return o
+	}
+	for name, first := range map[string][]string{"is": nil, "stands alone": {}, "is beside another limit": {"other"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRivals(t)
+			want := map[int64][2]int64{0: {1, 2}, 1: {1, 1}}
+			if first != nil {
+				r.apply(1, only(r.charge(1, 1), first...))
+				want[1] = [2]int64{1, 2}
+			}
+			r.apply(1, only(r.charge(1, 0), "month"))
+			r.apply(0, only(r.charge(1, 0), "month"))
+			r.apply(0, only(r.op(quota.VerbCharge, 2, 1), "month"))
+			require.Zero(t, r.book(0).contended)
+			r.apply(0, only(r.charge(1, 1), "month"))
+			if first == nil {
+				assert.Len(t, r.book(0).view.fresh, 1)
+				assert.Empty(t, r.book(0).view.kept, "nothing was read")
+				assert.Zero(t, r.book(0).contended)
+			} else {
+				assert.Equal(t, contention-1, r.book(0).contended, "refused, and decided again under the lock")
+			}
+			got := map[int64][2]int64{}
+			rows, err := r.of[0].db.Query(`SELECT start, count(*), sum(requests) FROM "` + r.of[0].cfg.Schema + `".buckets WHERE subject = 'key:1' GROUP BY start`)
+			require.NoError(t, err)
+			defer rows.Close()
+			for rows.Next() {
+				var start, n, requests int64
+				require.NoError(t, rows.Scan(&start, &n, &requests))
+				got[(start-noon)/quarterHour] = [2]int64{n, requests}
+			}
+			require.NoError(t, rows.Err())
+			assert.Equal(t, want, got, "each bucket once, with all its requests")
+			var counted int64
+			require.NoError(t, r.of[0].db.QueryRow(`SELECT used FROM "`+r.of[0].cfg.Schema+`".counters WHERE subject = 'key:1' AND series = 'month'`).Scan(&counted))
+			assert.EqualValues(t, want[0][1]+want[1][1], counted)
+		})
+	}
+}

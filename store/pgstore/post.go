@@ -25,6 +25,8 @@ type posting struct {
 	body                                                      blobs
 	place                                                     texts
 	mat, part, parts                                          ints
+	newAt, newStart                                           ints
+	newSubject                                                texts
 	move                                                      blobs
 	alerts, openings                                          int
 }
@@ -72,6 +74,11 @@ func gather(books []*book) *posting {
 		}
 		p.alerts += len(c.Alerts)
 		p.openings += len(c.Openings)
+		for _, id := range b.view.fresh {
+			p.newAt.add(at)
+			p.newSubject.add(string(id.Subject))
+			p.newStart.add(id.Start)
+		}
 		if b.contended > 0 {
 			p.tell(at, c)
 		}
@@ -121,9 +128,16 @@ func (p *posting) counter(at int64, h *quota.Home, room []byte) []byte {
 	return room
 }
 
-// plain reports whether there is nothing but counters, of which nobody is told and
-// none has to give way.
-func (p *posting) plain() bool { return len(p.moving.b)+len(p.rat.b)+len(p.mat.b) == 0 }
+// form says which form of the statement writes it.
+func (p *posting) form() (form int) {
+	if len(p.moving.b)+len(p.newAt.b) > 0 {
+		form |= turns
+	}
+	if len(p.rat.b)+len(p.mat.b) > 0 {
+		form |= tells
+	}
+	return form
+}
 
 // rare reports whether there is more than counters and receipts.
 func (p *posting) rare() bool { return p.alerts > 0 || p.openings > 0 }
@@ -145,7 +159,8 @@ func (p *posting) fence() {
 }
 
 // post writes the counters and receipts of those organizations that did not
-// move, and says which. Where nothing is to be written it only looks.
+// move, and of which no bucket is stored that was thought to be new, and says
+// which. Where nothing is to be written it only looks.
 func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([]bool, error) {
 	for i, b := range p.books {
 		p.org.add(b.id)
@@ -159,14 +174,17 @@ func (s *Store) post(ctx context.Context, rd reader, p *posting, token int64) ([
 	}
 	text, args := s.sql.check, []any{p.org.String(), p.version.String()}
 	if p.writes() {
-		text = s.sql.plain
+		form := p.form()
+		text = s.sql.posts[form]
 		args = append(args, p.writing.String(), p.holds.String(), token,
 			p.at.String(), p.subject.String(), p.number.String(), p.series.String(), p.start.String(), p.used.String(), p.held.String(),
 			p.overage.String(), p.requests.String(), p.maximum.String(), p.ends.String(), p.rareText.String(), p.place.String(),
 			p.bucket.String(), p.bucketUsed.String(), p.bucketHeld.String(), p.bucketRequests.String(), p.bucketRare.String())
-		if !p.plain() {
-			text = s.sql.post
-			args = append(args, p.moving.String(), p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
+		if form&turns != 0 {
+			args = append(args, p.moving.String(), p.newAt.String(), p.newSubject.String(), p.newStart.String())
+		}
+		if form&tells != 0 {
+			args = append(args, p.rat.String(), p.id.String(), p.keep.String(), p.expires.String(), p.body.String(),
 				p.mat.String(), p.part.String(), p.parts.String(), p.move.String())
 		}
 	}

@@ -437,7 +437,7 @@ func (s *Store) openCounters(ctx context.Context, t *tx, b *book, batch *saccoun
 	}
 	rd := reader{ctx, t.Tx, t.undo}
 	b.ops, b.read = []*quota.Op{op}, rd
-	if err := s.ahead(rd, []*book{b}); err != nil {
+	if err := s.ahead(rd, []*book{b}, false); err != nil {
 		return err
 	}
 	b.Begin()

@@ -9,7 +9,8 @@ import (
 // statements are the texts of all that is asked, for one schema.
 type statements struct {
 	ensure, lock, state, moves                string
-	post, plain, check                        string
+	posts                                     [4]string // by turns and tells
+	check                                     string
 	shift                                     string
 	receipts, due, soon, open                 string
 	counters, openings, buckets               string
@@ -59,6 +60,22 @@ func besides(new string) string {
 		columns[i] = c + " = coalesce(" + new + "." + c + ", c." + c + ")"
 	}
 	return strings.Join(columns, ", ")
+}
+
+// The forms of the statement that writes a batch.
+const (
+	turns = 1 << iota // buckets give way to the next, or are thought to be new
+	tells             // ids are kept, or other processes are told
+)
+
+var parameter = regexp.MustCompile(`\$\d+`)
+
+// from counts a text's parameters, which begin at 0, from n on.
+func from(n int, text string) string {
+	return parameter.ReplaceAllStringFunc(text, func(p string) string {
+		i, _ := strconv.Atoi(p[1:])
+		return "$" + strconv.Itoa(n+i)
+	})
 }
 
 var listParameter = regexp.MustCompile(`\$\d+(::\w+\[\])`)
@@ -111,9 +128,20 @@ WHERE `)
 	// alone gives the buckets beside the rows g rows of their own.
 	const alone = `INSERT INTO $s.counters (org, subject, number, series, start, used, held, overage, requests, max, ends, rare)
 	SELECT g.org, g.subject, 0, '', g.bucket, g.bucket_used, g.bucket_held, 0, g.bucket_requests, 0, 0, g.bucket_rare FROM g WHERE g.bucket IS NOT NULL`
-	// A batch is written by one statement, or by a plain one where nothing moves
-	// beside a limit, no id is kept and nobody is told: what a statement could do and
-	// does not takes time too.
+	// A batch is written by one statement, in four forms: what a statement could do and
+	// does not takes time too. One that turns gives what is beside limits a row of its
+	// own (f) where the next bucket takes its place, and writes nothing of an
+	// organization of which a bucket is stored that was thought to be new (a): the
+	// batch was decided without having looked. One that tells keeps ids and tells the
+	// other processes.
+	const absent = `a AS MATERIALIZED (
+	SELECT q.i FROM unnest($25::bigint[], $26::text[], $27::bigint[]) AS q(i, subject, start) JOIN g ON g.i = q.i CROSS JOIN LATERAL (
+		SELECT FROM $s.counters c WHERE c.org = g.org AND c.subject = q.subject AND c.number = 0 AND c.series = '' AND c.start = q.start
+		UNION ALL
+		SELECT FROM $s.counters c WHERE c.org = g.org AND c.subject = q.subject AND c.number > 0 AND c.bucket = q.start
+		OFFSET 0
+	) c
+), `
 	const moving = `), w AS MATERIALIZED (
 	SELECT q.* FROM unnest($24::bigint[]) AS x(n) JOIN q ON q.n = x.n
 ), f AS (
@@ -122,18 +150,21 @@ WHERE `)
 		SELECT * FROM $s.counters c WHERE c.org = w.org AND c.subject = w.subject AND c.number = w.number AND c.series = w.series AND c.start = w.start OFFSET 0
 	) c WHERE c.bucket <> w.bucket
 `
-	told := `), r AS (
+	// told has its parameters from the nth on.
+	told := func(n int) string {
+		return from(n, `), r AS (
 	INSERT INTO $s.receipts (org, id, keep, expires, body)
 	SELECT l.org, q.id, q.keep, q.expires, q.body
-	FROM unnest($25::bigint[], $26::text[], $27::bigint[], $28::bigint[], $29::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
+	FROM unnest($0::bigint[], $1::text[], $2::bigint[], $3::bigint[], $4::bytea[]) AS q(i, id, keep, expires, body) JOIN l ON l.i = q.i
 	ON CONFLICT (org, id) DO UPDATE SET keep = excluded.keep, expires = excluded.expires, body = excluded.body
 ), m AS (
 	INSERT INTO $s.moves (org, slot, part, version, parts, body, places, made)
-	SELECT l.org, l.version % ` + strconv.Itoa(moveSlots) + `, q.part, l.version, q.parts, q.body, p.places, d.made
-	FROM unnest($30::bigint[], $31::bigint[], $32::bigint[], $33::bytea[]) AS q(i, part, parts, body) JOIN l ON l.i = q.i
+	SELECT l.org, l.version % `+strconv.Itoa(moveSlots)+`, q.part, l.version, q.parts, q.body, p.places, d.made
+	FROM unnest($5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[]) AS q(i, part, parts, body) JOIN l ON l.i = q.i
 	LEFT JOIN p ON p.i = l.i AND q.part = 0 LEFT JOIN d ON d.org = l.org AND q.part = 0
 	ON CONFLICT (org, slot, part) DO UPDATE SET version = excluded.version, parts = excluded.parts, body = excluded.body, places = excluded.places, made = excluded.made
-`
+`)
+	}
 	// Every organization's rows are written where its version is the one
 	// that they were decided on, and those of others are not. Locked in one
 	// order, before anything is made. Organizations of which nothing
@@ -146,12 +177,12 @@ WHERE `)
 	// eight is looked up by its name all the same (k): the server clears a page of
 	// dead rows when an index leads to it, and not where a row is asked for by its
 	// place.
-	post := func(moving, told string) string {
-		return `WITH g AS MATERIALIZED (
+	post := func(absent, unless, moving, told string) string {
+		return steady(`WITH g AS MATERIALIZED (
 	SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS g(org, version, writes, holds, i)
-), l AS MATERIALIZED (
+), ` + absent + `l AS MATERIALIZED (
 	SELECT g.i, o.org, g.holds, g.version + 1 AS version FROM $s.orgs o JOIN g ON o.org = g.org AND o.version = g.version
-	WHERE g.writes = 1 ORDER BY o.org FOR UPDATE OF o
+	WHERE g.writes = 1` + unless + ` ORDER BY o.org FOR UPDATE OF o
 ), u AS (
 	UPDATE $s.orgs o SET version = l.version, holds = l.holds FROM l WHERE o.org = l.org
 ), q AS MATERIALIZED (
@@ -180,8 +211,9 @@ WHERE `)
 	INSERT INTO $s.batches (token, orgs) SELECT $5::bigint, string_agg(l.i::text, ',') FROM l HAVING count(*) > 0
 )
 SELECT l.i, ` + durable + `, p.places, d.made FROM l LEFT JOIN p ON p.i = l.i LEFT JOIN d ON d.org = l.org CROSS JOIN k
-UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`
+UNION ALL SELECT g.i, '', NULL, NULL FROM g JOIN $s.orgs o ON o.org = g.org AND o.version = g.version WHERE g.writes = 0`)
 	}
+	const unless = ` AND g.i NOT IN (SELECT a.i FROM a)`
 	return statements{
 		ensure: in(`INSERT INTO $s.orgs (org) SELECT unnest($1::text[]) ORDER BY 1 ON CONFLICT (org) DO NOTHING`),
 		// A writer that holds a row and is not heard of any more lets go of it. What
@@ -197,8 +229,12 @@ SELECT pg_advisory_xact_lock(q.lock) FROM c CROSS JOIN unnest($1::bigint[]) AS q
 		moves: steady(`SELECT q.i, m.version, m.part, m.parts, m.body, m.places, m.made FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS q(org, version, i)
 CROSS JOIN LATERAL (SELECT * FROM $s.moves m WHERE m.org = q.org AND m.slot = q.version % ` + strconv.Itoa(moveSlots) + ` AND m.version = q.version OFFSET 0) m
 ORDER BY q.i, m.version, m.part`),
-		post:  steady(post(moving, told)),
-		plain: steady(post("", "")),
+		posts: [4]string{
+			0:             post("", "", "", ""),
+			turns:         post(absent, unless, moving, ""),
+			tells:         post("", "", "", told(24)),
+			turns | tells: post(absent, unless, moving, told(28)),
+		},
 		check: steady(`SELECT g.i FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS g(org, version, i)
 JOIN $s.orgs o ON o.org = g.org AND o.version = g.version`),
 		receipts: steady(`SELECT q.i, r.id, r.body FROM unnest($1::text[], $2::text[], $3::bigint[]) AS q(org, id, i)
@@ -374,7 +410,8 @@ FROM g WHERE c.org = g.org AND c.subject = g.subject AND c.number = g.number AND
 // since there they would need another connection.
 func (t *statements) within() []string {
 	return []string{
-		t.lock, t.shift, t.state, t.moves, t.post, t.plain, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
+		t.posts[0], t.posts[turns], t.posts[tells], t.posts[turns|tells],
+		t.lock, t.shift, t.state, t.moves, t.check, t.receipts, t.due, t.soon, t.counters, t.openings, t.buckets, t.putAlerts, t.putOpenings,
 		t.alertNumber, t.posted, t.records, t.names, t.keyIDs, t.putRecords, t.putAudit, t.change, t.wrote,
 		t.newPosts, t.lockDispatched, t.dispatch, t.putDeliveries,
 		t.ends, t.entryAt, t.dropAudit, t.putCut,
