@@ -308,42 +308,43 @@ func (s *Service) load(ctx context.Context, org string, kind Kind, id string, ol
 }
 
 func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
-	n, limits, err := readSpender(l.Record)
+	r := &l.Record
+	n, err := readSpender(r)
 	if err != nil {
 		return nil, err
 	}
-	if l.Org == nil || n.Kind == KindKey && l.Account == nil {
-		return nil, fmt.Errorf("%s %q: what is above it is missing: %w", n.Kind, n.ID, quota.ErrCorrupt)
+	if l.Org == nil || r.Kind == KindKey && l.Account == nil {
+		return nil, fmt.Errorf("%s %q: what is above it is missing: %w", r.Kind, r.ID, quota.ErrCorrupt)
 	}
-	e := &entry{service: s, kind: n.Kind, settings: l.Settings, guarded: len(n.AllowFrom) > 0}
-	e.about = &about{name: n.Name, environment: n.Environment, scopes: n.Scopes, allowFrom: n.AllowFrom}
+	e := &entry{service: s, kind: r.Kind, settings: l.Settings, guarded: len(n.AllowFrom) > 0}
+	e.about = &about{name: r.Name, environment: n.Environment, scopes: n.Scopes, allowFrom: n.AllowFrom}
 	if e.org, err = s.view(l.Org, s.cfg.Thresholds); err != nil {
 		return nil, err
 	}
 	thresholds := e.org.thresholds
 	e.purses[0], e.purses[1] = &e.purse, &e.org.purse
-	deleted, disabled := e.org.deleted || !n.Deleted.IsZero(), e.org.disabled || n.Disabled
+	deleted, disabled := e.org.deleted || !r.Deleted.IsZero(), e.org.disabled || r.Disabled
 	if old != nil {
 		e.noted.Store(old.noted.Load())
 	}
-	if n.Kind == KindKey {
+	if r.Kind == KindKey {
 		if e.account, err = s.view(l.Account, thresholds); err != nil {
 			return nil, err
 		}
 		thresholds = e.account.thresholds
 		e.purses[1], e.purses[2] = &e.account.purse, &e.org.purse
 		deleted, disabled = deleted || e.account.deleted, disabled || e.account.disabled
-		e.about.rate = s.keyRate(n)
+		e.about.rate = s.keyRate(r, n.Rate)
 		e.paced = e.about.rate != nil || e.account.rate != nil
 	}
 	if n.Thresholds != nil {
 		thresholds = n.Thresholds
 	}
-	set, err := s.limitSet(limits, thresholds)
+	set, err := s.limitSet(n.Limits, thresholds)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.purse.Fill(n.subject(), n.Sequence, set); err != nil {
+	if err := e.purse.Fill(r.subject(), n.Sequence, set); err != nil {
 		return nil, err
 	}
 	switch {
@@ -352,11 +353,11 @@ func (s *Service) newEntry(l *Lineage, old *entry) (*entry, error) {
 	case disabled:
 		e.barred, e.about.barred = true, quota.ReasonDisabled
 	}
-	if !n.Expires.IsZero() {
-		e.expires = n.Expires.UnixMicro()
+	if !r.Expires.IsZero() {
+		e.expires = r.Expires.UnixMicro()
 	}
-	if e.noted.Load() == 0 && !n.Use.At.IsZero() {
-		e.noted.Store(uint32(n.Use.At.Unix()))
+	if e.noted.Load() == 0 && !r.Use.At.IsZero() {
+		e.noted.Store(uint32(r.Use.At.Unix()))
 	}
 	until := int64(forever)
 	if e.expires != 0 {
@@ -426,7 +427,7 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 	if ok && old.revision == r.Revision && (old.own || slices.Equal(old.thresholds, thresholds)) {
 		return old, nil
 	}
-	n, limits, err := readSpender(*r)
+	n, err := readSpender(r)
 	if err != nil {
 		return nil, err
 	}
@@ -434,11 +435,11 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 	if n.Thresholds != nil {
 		v.own, v.thresholds = true, n.Thresholds
 	}
-	set, err := s.limitSet(limits, v.thresholds)
+	set, err := s.limitSet(n.Limits, v.thresholds)
 	if err != nil {
 		return nil, err
 	}
-	if err := v.purse.Fill(n.subject(), n.Sequence, set); err != nil {
+	if err := v.purse.Fill(r.subject(), n.Sequence, set); err != nil {
 		return nil, err
 	}
 	var was *rate.Limiter
@@ -454,14 +455,14 @@ func (s *Service) view(r *Record, thresholds []quota.Threshold) (*view, error) {
 
 // keyRate is the rate limiter of a key, which outlives what is kept of the key
 // itself: it would begin anew with each reading of the store.
-func (s *Service) keyRate(n *node) *rate.Limiter {
-	if n.Rate == nil {
+func (s *Service) keyRate(r *Record, pace *RateLimit) *rate.Limiter {
+	if pace == nil {
 		return nil
 	}
-	at := place{KindKey, n.Org, n.ID}
+	at := place{KindKey, r.Org, r.ID}
 	hash := at.hash(s.rates.seed)
 	was, _ := s.rates.get(hash, at)
-	l := limiter(n.Rate, was)
+	l := limiter(pace, was)
 	if l != was {
 		s.rates.put(hash, at, l)
 	}

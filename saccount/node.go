@@ -20,25 +20,30 @@ type node struct {
 
 // data is what Record.Data holds, as JSON. Every kind uses what it needs.
 type data struct {
-	Description string         `json:"description,omitempty"`
-	Zone        string         `json:"zone,omitempty"`
+	asked
+	Description string        `json:"description,omitempty"`
+	Zone        string        `json:"zone,omitempty"`
+	Limits      []quota.Limit `json:"limits,omitempty"`
+	Serial      int           `json:"serial,omitempty"`  // of the newest secret
+	Prefix      string        `json:"prefix,omitempty"`  // of a key's tokens
+	Role        Role          `json:"role,omitempty"`    // of a management key
+	Request     string        `json:"request,omitempty"` // that made an organization: see Guard
+	Keys        *KeyPolicy    `json:"keys,omitempty"`    // of an organization
+	Leaked      time.Time     `json:"leaked,omitzero"`   // when its token was last reported
+	Warned      time.Time     `json:"warned,omitzero"`   // when a policy said that it would disable it
+	CreatedBy   Actor         `json:"created_by,omitempty"`
+	Updated     time.Time     `json:"updated,omitzero"`
+	Recipients  []Recipient   `json:"recipients,omitempty"` // of an organization
+}
+
+// asked is what every request asks of data, but for the limits.
+type asked struct {
 	Environment string         `json:"environment,omitempty"`
-	Limits      []quota.Limit  `json:"limits,omitempty"`
 	Sequence    uint32         `json:"sequence,omitempty"` // the highest number ever given to a limit's period
 	Rate        *RateLimit     `json:"rate,omitempty"`
 	Scopes      []string       `json:"scopes,omitempty"`
 	AllowFrom   []netip.Prefix `json:"allow_from,omitempty"`
 	Secrets     []secret       `json:"secrets,omitempty"`
-	Serial      int            `json:"serial,omitempty"`  // of the newest secret
-	Prefix      string         `json:"prefix,omitempty"`  // of a key's tokens
-	Role        Role           `json:"role,omitempty"`    // of a management key
-	Request     string         `json:"request,omitempty"` // that made an organization: see Guard
-	Keys        *KeyPolicy     `json:"keys,omitempty"`    // of an organization
-	Leaked      time.Time      `json:"leaked,omitzero"`   // when its token was last reported
-	Warned      time.Time      `json:"warned,omitzero"`   // when a policy said that it would disable it
-	CreatedBy   Actor          `json:"created_by,omitempty"`
-	Updated     time.Time      `json:"updated,omitzero"`
-	Recipients  []Recipient    `json:"recipients,omitempty"` // of an organization
 	// Thresholds are those of limits on it and below it that name none; nil
 	// inherits, empty is none.
 	Thresholds []quota.Threshold `json:"thresholds,omitzero"`
@@ -63,20 +68,22 @@ func readNode(r Record) (*node, error) {
 	return n, nil
 }
 
-// readSpender is readNode for who reads the limits when they are not known: they
-// come as they are stored, and the node has none.
-func readSpender(r Record) (n *node, limits json.RawMessage, err error) {
-	var d struct {
-		data
-		Limits json.RawMessage `json:"limits"` // in the place of data's
-	}
+// spender is what a request asks of a record's data. The limits come as they are
+// stored: who reads them mostly knows what they say.
+type spender struct {
+	asked
+	Limits json.RawMessage `json:"limits"`
+}
+
+// readSpender is readNode for a request, which looks at nothing else of the data:
+// where no key is kept in memory each reads its key.
+func readSpender(r *Record) (d spender, err error) {
 	if len(r.Data) > 0 {
 		if err := json.Unmarshal(r.Data, &d); err != nil {
-			return nil, nil, fmt.Errorf("saccount: %s %q: %w: %w", r.Kind, r.ID, quota.ErrCorrupt, err)
+			return d, fmt.Errorf("saccount: %s %q: %w: %w", r.Kind, r.ID, quota.ErrCorrupt, err)
 		}
 	}
-	r.Data = nil
-	return &node{Record: r, data: d.data}, d.Limits, nil
+	return d, nil
 }
 
 func (n *node) record() (Record, error) {
@@ -89,7 +96,7 @@ func (n *node) record() (Record, error) {
 	return r, nil
 }
 
-func (n *node) subject() quota.Subject { return quota.NewSubject(n.Kind.String(), n.ID) }
+func (r *Record) subject() quota.Subject { return quota.NewSubject(r.Kind.String(), r.ID) }
 
 // purse is the limits of the record's own.
 func (n *node) purse(defaults []quota.Threshold) (*quota.Purse, error) {

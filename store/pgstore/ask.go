@@ -86,10 +86,15 @@ func (k *asker) fly() {
 	}
 	k.flights++
 	go func() {
-		runtime.Gosched() // whoever was answered just now may ask again, and comes along
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		for len(k.waiting) > 0 {
+		for {
+			k.mu.Unlock()
+			runtime.Gosched() // whoever was answered just now may ask again, and comes along
+			k.mu.Lock()
+			if len(k.waiting) == 0 {
+				break
+			}
 			n := min(len(k.waiting), askMost)
 			all := slices.Clone(k.waiting[:n])
 			k.waiting = slices.Delete(k.waiting, 0, n)
